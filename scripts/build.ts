@@ -1,0 +1,99 @@
+// Builds dist/: one bundle per program (esbuild), the shell entries in dist/bin, and the native CNI launcher under
+// every plugin's name in dist/cni. dist/.built is written last; setup.sh compares its age with the sources'.
+import { execFileSync } from 'node:child_process';
+import { chmodSync, copyFileSync, existsSync, linkSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+
+const root = join(import.meta.dirname, '..');
+const dist = join(root, 'dist');
+
+/** Programs: name in dist/bin → entry point. `cni` has no entry in dist/bin: the launcher starts it. */
+const PROGRAMS: Record<string, string> = {
+  podwire: 'src/cmd/podwire.ts',
+  'kube-proxy': 'src/cmd/kube-proxy.ts',
+  cni: 'cni/runtime/main.ts',
+};
+
+/** Every name under which the launcher is installed. */
+const CNI_PLUGINS = [
+  'bridge',
+  'loopback',
+  'host-local',
+  'static',
+  'ptp',
+  'macvlan',
+  'host-device',
+  'tap',
+  'portmap',
+  'bandwidth',
+  'firewall',
+  'tuning',
+  'sbr',
+  'flannel',
+];
+
+const entryPoints = Object.fromEntries(
+  Object.entries(PROGRAMS)
+    .filter(([, file]) => existsSync(join(root, file)))
+    .map(([name, file]) => [name, join(root, file)]),
+);
+
+rmSync(dist, { recursive: true, force: true });
+for (const directory of ['bin', 'cni', 'lib']) mkdirSync(join(dist, directory), { recursive: true });
+
+await build({
+  entryPoints,
+  outdir: join(dist, 'lib'),
+  bundle: true,
+  splitting: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'esm',
+  minifySyntax: true,
+  sourcemap: false,
+  legalComments: 'none',
+  external: ['koffi'],
+  // Bundled CommonJS packages call require() for Node's own modules.
+  banner: {
+    js: "import { createRequire as podwireCreateRequire } from 'node:module'; const require = podwireCreateRequire(import.meta.url);",
+  },
+  logLevel: 'warning',
+});
+writeFileSync(join(dist, 'package.json'), '{ "type": "module" }\n');
+
+/** A shell entry that runs a bundle on the pinned Node, wherever the checkout lies and whatever links to it. */
+function shellEntry(bundle: string): string {
+  return `#!/bin/sh
+# Runs dist/lib/${bundle}.js on the Node 24 that package-lock.json pins.
+self=$(readlink -f "$0"); dist=\${self%/bin/*}
+case $(uname -m) in x86_64) arch=x64 ;; aarch64) arch=arm64 ;; *) arch=unsupported ;; esac
+node="$dist/../node_modules/node-linux-$arch/bin/node"
+if [ ! -x "$node" ]; then echo "podwire: $node is missing; run 'npm run setup' in the checkout" >&2; exit 1; fi
+export NODE_COMPILE_CACHE="\${NODE_COMPILE_CACHE:-$dist/.compile-cache}"
+exec "$node" --disable-warning=ExperimentalWarning "$dist/lib/${bundle}.js" "$@"
+`;
+}
+
+for (const name of Object.keys(entryPoints)) {
+  if (name === 'cni') continue;
+  const path = join(dist, 'bin', name);
+  writeFileSync(path, shellEntry(name));
+  chmodSync(path, 0o755);
+}
+
+const launcherSource = join(root, 'cni/launcher/launcher.c');
+if (existsSync(launcherSource)) {
+  const [first, ...others] = CNI_PLUGINS.map(plugin => join(dist, 'cni', plugin)) as [string, ...string[]];
+  execFileSync('gcc', ['-O2', '-static', '-s', '-Wall', '-Wextra', '-o', first, launcherSource], {
+    stdio: 'inherit',
+  });
+  for (const path of others) {
+    try {
+      linkSync(first, path);
+    } catch {
+      copyFileSync(first, path);
+    }
+  }
+}
+writeFileSync(join(dist, '.built'), '');

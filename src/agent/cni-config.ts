@@ -1,0 +1,53 @@
+// The network configuration list that containerd reads on this node: bridge + host-local over the node's podCIDRs.
+// Written only when the overlay stands, so that a node becomes Ready no earlier than its network works.
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+export const NETWORK_NAME = 'podwire';
+const FILE_NAME = '10-podwire.conflist';
+
+export interface NodeNetwork {
+  podCidrs: string[];
+  mtuBytes: number;
+  /** host-local's directory of reservations. */
+  ipamDirectory: string;
+}
+
+/** A CNI 1.0.0 list, the newest version that containerd 1.6 sends. Pure. */
+export function planConflist(network: NodeNetwork): object {
+  return {
+    cniVersion: '1.0.0',
+    name: NETWORK_NAME,
+    plugins: [
+      {
+        type: 'bridge',
+        bridge: 'cni0',
+        isGateway: true,
+        isDefaultGateway: true,
+        hairpinMode: true,
+        mtu: network.mtuBytes,
+        ipam: {
+          type: 'host-local',
+          dataDir: network.ipamDirectory,
+          ranges: network.podCidrs.map(subnet => [{ subnet }]),
+        },
+      },
+      { type: 'portmap', capabilities: { portMappings: true }, snat: true },
+    ],
+  };
+}
+
+/** Writes the list into `directory` by rename, only when it differs. Returns whether it did. */
+export function writeConflist(directory: string, network: NodeNetwork): boolean {
+  const path = join(directory, FILE_NAME);
+  const text = `${JSON.stringify(planConflist(network), null, 2)}\n`;
+  mkdirSync(directory, { recursive: true });
+  try {
+    if (readFileSync(path, 'utf8') === text) return false;
+  } catch {
+    // Not there yet.
+  }
+  writeFileSync(`${path}.tmp`, text);
+  renameSync(`${path}.tmp`, path);
+  return true;
+}

@@ -1,0 +1,44 @@
+// Runs the benchmarks of the named areas: npm run bench -- AREA [AREA ...]. Without an area: all of them.
+// Each area is test/bench/<area>.ts and exports `bench(report)`. One line a case, ours beside the peer in the same run.
+import { existsSync, globSync } from 'node:fs';
+import { basename, join } from 'node:path';
+
+export interface BenchLine {
+  /** `<area>/<case>`. */
+  name: string;
+  ours: number;
+  peer: number;
+  /** s, ms, Gbit/s, conn/s, … */
+  unit: string;
+  /** What else a reader needs, e.g. that the peer's figure is a published one. */
+  note?: string;
+}
+
+export type Report = (line: BenchLine) => void;
+
+/** Three significant digits, without an exponent. */
+function figure(value: number): string {
+  return String(Number(value.toPrecision(3)));
+}
+
+function print({ name, ours, peer, unit, note }: BenchLine): void {
+  const line = `bench ${name} ours=${figure(ours)} peer=${figure(peer)} unit=${unit} ratio=${figure(ours / peer)}`;
+  console.log(note ? `${line} # ${note}` : line);
+}
+
+if (import.meta.main) {
+  const here = import.meta.dirname;
+  const all = globSync('*.ts', { cwd: here })
+    .map(file => basename(file, '.ts'))
+    .filter(name => name !== 'main');
+  const wanted = process.argv.slice(2).filter(arg => !arg.startsWith('-'));
+  const unknown = wanted.filter(area => !existsSync(join(here, `${area}.ts`)));
+  if (unknown.length > 0) {
+    console.error(`no such benchmark: ${unknown.join(', ')}; there are ${all.join(', ')}`);
+    process.exit(2);
+  }
+  for (const area of wanted.length > 0 ? wanted : all) {
+    const { bench } = (await import(join(here, `${area}.ts`))) as { bench: (report: Report) => Promise<void> };
+    await bench(print);
+  }
+}
