@@ -41,7 +41,11 @@ export class AdminServer {
     const url = new URL(request.url ?? '/', 'http://localhost');
     const route = this.#routes[`${request.method} ${url.pathname}`];
     try {
-      if (!route) throw new PodwireError('NOT_FOUND', `no such endpoint; there are ${Object.keys(this.#routes).join(', ')}`);
+      if (!route)
+        throw new PodwireError(
+          'NOT_FOUND',
+          `no such endpoint; there are ${Object.keys(this.#routes).join(', ')}`,
+        );
       const result = await route({ query: url.searchParams, body: await readJson(request) });
       const text = typeof result === 'string' ? result : JSON.stringify(result ?? null);
       response.setHeader('content-type', typeof result === 'string' ? 'text/plain' : 'application/json');
@@ -59,7 +63,8 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
   let size = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length;
-    if (size > MAX_BODY_BYTES) throw new PodwireError('TOO_LARGE', `the body has more than ${MAX_BODY_BYTES} bytes`);
+    if (size > MAX_BODY_BYTES)
+      throw new PodwireError('TOO_LARGE', `the body has more than ${MAX_BODY_BYTES} bytes`);
     chunks.push(chunk);
   }
   return size === 0 ? undefined : JSON.parse(Buffer.concat(chunks).toString('utf8'));
