@@ -87,6 +87,8 @@ export interface SysctlState {
   /** Below /proc/sys, with slashes: `net/ipv4/ip_forward`. */
   path: string;
   value: string;
+  /** True when a kernel without this path is fine as it is (IPv6 switched off). */
+  optional?: boolean;
 }
 
 /** The chains of one xtables table that we own, and the jumps into them from chains that we do not own. */
