@@ -1,0 +1,158 @@
+// Starts other programs; the only user of child_process. A program can be started inside a network namespace: the
+// fork happens in the calling thread while it is inside the setns window, so no `ip netns exec` or nsenter is needed
+// (and the child keeps our mount namespace). Arguments are never given to a shell.
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { PodwireError } from '../lib/errors.ts';
+import { Netns } from './netns.ts';
+
+export interface NamespaceChoice {
+  netns?: Netns;
+  netnsPath?: string;
+}
+
+export interface RunOptions extends NamespaceChoice {
+  input?: string | Uint8Array;
+  /** SIGKILL after so long; 60 s unless told. */
+  timeoutMs?: number;
+  env?: NodeJS.ProcessEnv;
+  cwd?: string;
+  /** Of stdout and stderr each; 64 MiB unless told. More is an error with code EOVERFLOW. */
+  maxOutputBytes?: number;
+  signal?: AbortSignal;
+}
+
+export interface RunResult {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+const DEFAULT_TIMEOUT_MS = 60_000;
+const DEFAULT_OUTPUT_BYTES = 64 << 20;
+
+/** The directories where Debian keeps ip, iptables and the like are often not in a service's PATH. */
+export function searchPath(path = process.env.PATH ?? ''): string {
+  const wanted = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
+  const present = path.split(':').filter(part => part !== '');
+  return [...present, ...wanted.filter(part => !present.includes(part))].join(':');
+}
+
+function spawnIn(choice: NamespaceChoice, command: string, args: readonly string[], o: SpawnOptions) {
+  const options = { ...o, env: { ...(o.env ?? process.env) } };
+  options.env.PATH = searchPath(options.env.PATH);
+  const start = (): ChildProcess => spawn(command, args, options);
+  if (choice.netns !== undefined) return choice.netns.run(start);
+  if (choice.netnsPath === undefined) return start();
+  using netns = Netns.open(choice.netnsPath);
+  return netns.run(start);
+}
+
+/** Runs a program to its end. Rejects when it cannot be started, ran out of time, or printed too much. */
+export function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  const { promise, resolve, reject } = Promise.withResolvers<RunResult>();
+  const child = spawnIn(options, command, args, {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    ...(options.env === undefined ? {} : { env: options.env }),
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    killSignal: 'SIGKILL',
+  });
+  const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+  let failure: PodwireError | undefined;
+  const abort = (error: PodwireError): void => {
+    failure ??= error;
+    child.kill('SIGKILL');
+  };
+  const timer = setTimeout(
+    () => abort(new PodwireError('ETIMEDOUT', `${command}: no end after ${timeoutMs} ms`)),
+    timeoutMs,
+  );
+  const limit = options.maxOutputBytes ?? DEFAULT_OUTPUT_BYTES;
+  const collect = (stream: NodeJS.ReadableStream | null): Buffer[] => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    stream?.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > limit)
+        abort(new PodwireError('EOVERFLOW', `${command}: more than ${limit} bytes of output`));
+      else chunks.push(chunk);
+    });
+    return chunks;
+  };
+  const stdout = collect(child.stdout);
+  const stderr = collect(child.stderr);
+  child.once('error', error => {
+    clearTimeout(timer);
+    const code = (error as NodeJS.ErrnoException).code ?? 'ESPAWN';
+    reject(new PodwireError(code, `start ${command}: ${error.message}`, { cause: error }));
+  });
+  child.once('close', (code, signal) => {
+    clearTimeout(timer);
+    if (failure !== undefined) reject(failure);
+    else
+      resolve({
+        code,
+        signal,
+        stdout: Buffer.concat(stdout).toString('utf8'),
+        stderr: Buffer.concat(stderr).toString('utf8'),
+      });
+  });
+  // A program that does not read its input closes the pipe: EPIPE says nothing that its exit code does not.
+  child.stdin?.on('error', () => {});
+  child.stdin?.end(options.input ?? '');
+  return promise;
+}
+
+/** Like run, but a program that ends with anything but 0 is an error that shows what it said. */
+export async function runOk(
+  command: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<RunResult> {
+  const result = await run(command, args, options);
+  if (result.code === 0) return result;
+  const said = (result.stderr.trim() || result.stdout.trim()).slice(0, 2000);
+  throw new PodwireError(
+    'EXIT',
+    `${command} ${args.join(' ')}: ${result.signal ?? `exit code ${result.code}`}${said === '' ? '' : `: ${said}`}`,
+  );
+}
+
+export interface DaemonOptions extends NamespaceChoice {
+  env?: NodeJS.ProcessEnv;
+  cwd?: string;
+  /** Descriptors for stdout and stderr, such as an open log file; nothing unless told. */
+  stdout?: number;
+  stderr?: number;
+  /** Further descriptors the child gets as 3, 4, …. */
+  extraFds?: readonly number[];
+  /** Its own session, so that it outlives us: true unless told. */
+  detached?: boolean;
+}
+
+/** Starts a program that goes on by itself; the event loop does not wait for it. */
+export function spawnDaemon(
+  command: string,
+  args: readonly string[],
+  options: DaemonOptions = {},
+): ChildProcess {
+  const child = spawnIn(options, command, args, {
+    stdio: ['ignore', options.stdout ?? 'ignore', options.stderr ?? 'ignore', ...(options.extraFds ?? [])],
+    detached: options.detached ?? true,
+    ...(options.env === undefined ? {} : { env: options.env }),
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  });
+  child.unref();
+  return child;
+}
+
+/** Starts a program whose streams the caller reads and whose end it awaits. */
+export function spawnChild(
+  command: string,
+  args: readonly string[],
+  options: SpawnOptions & NamespaceChoice = {},
+): ChildProcess {
+  const { netns, netnsPath, ...rest } = options;
+  return spawnIn({ ...(netns && { netns }), ...(netnsPath && { netnsPath }) }, command, args, rest);
+}
