@@ -14,6 +14,7 @@ export interface RunOptions extends NamespaceChoice {
   input?: string | Uint8Array;
   /** SIGKILL after so long; 60 s unless told. */
   timeoutMs?: number;
+  /** The whole environment; ours unless told. PATH always has the system's directories. */
   env?: NodeJS.ProcessEnv;
   cwd?: string;
   /** Of stdout and stderr each; 64 MiB unless told. More is an error with code EOVERFLOW. */
@@ -119,40 +120,83 @@ export async function runOk(
   );
 }
 
-export interface DaemonOptions extends NamespaceChoice {
+export type Stdio = 'ignore' | 'pipe' | 'inherit' | number;
+
+export interface ChildOptions extends NamespaceChoice {
+  /** Added to our own environment. */
   env?: NodeJS.ProcessEnv;
   cwd?: string;
-  /** Descriptors for stdout and stderr, such as an open log file; nothing unless told. */
-  stdout?: number;
-  stderr?: number;
-  /** Further descriptors the child gets as 3, 4, …. */
-  extraFds?: readonly number[];
-  /** Its own session, so that it outlives us: true unless told. */
+  /** One entry a descriptor of the child; everything is ignored unless told. */
+  stdio?: readonly Stdio[];
+  /** Its own session, so that it outlives us and our terminal's signals. */
   detached?: boolean;
 }
 
-/** Starts a program that goes on by itself; the event loop does not wait for it. */
-export function spawnDaemon(
-  command: string,
-  args: readonly string[],
-  options: DaemonOptions = {},
-): ChildProcess {
-  const child = spawnIn(options, command, args, {
-    stdio: ['ignore', options.stdout ?? 'ignore', options.stderr ?? 'ignore', ...(options.extraFds ?? [])],
-    detached: options.detached ?? true,
-    ...(options.env === undefined ? {} : { env: options.env }),
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-  });
-  child.unref();
-  return child;
+export interface ChildExit {
+  code: number | null;
+  signal: NodeJS.Signals | null;
 }
 
-/** Starts a program whose streams the caller reads and whose end it awaits. */
+/** A program that was started. */
+export interface ChildHandle {
+  readonly pid: number;
+  readonly stdin: NodeJS.WritableStream | null;
+  readonly stdout: NodeJS.ReadableStream | null;
+  readonly stderr: NodeJS.ReadableStream | null;
+  /** When it has ended and its streams are closed. */
+  readonly exited: Promise<ChildExit>;
+  kill(signal?: NodeJS.Signals): boolean;
+}
+
+/** Starts a program whose end the caller awaits. Throws when it cannot be started. */
 export function spawnChild(
   command: string,
   args: readonly string[],
-  options: SpawnOptions & NamespaceChoice = {},
-): ChildProcess {
-  const { netns, netnsPath, ...rest } = options;
-  return spawnIn({ ...(netns && { netns }), ...(netnsPath && { netnsPath }) }, command, args, rest);
+  options: ChildOptions = {},
+): ChildHandle {
+  const child = spawnIn(options, command, args, {
+    stdio: [...(options.stdio ?? ['ignore', 'ignore', 'ignore'])],
+    detached: options.detached ?? false,
+    env: { ...process.env, ...options.env },
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  });
+  const exited = new Promise<ChildExit>(resolve => {
+    child.once('close', (code, signal) => resolve({ code, signal }));
+    child.once('error', () => {});
+  });
+  if (child.pid === undefined)
+    throw new PodwireError(
+      'ESPAWN',
+      `start ${command}: not found, not executable, or its directory is missing`,
+    );
+  return {
+    pid: child.pid,
+    stdin: child.stdin,
+    stdout: child.stdout,
+    stderr: child.stderr,
+    exited,
+    kill: signal => child.kill(signal ?? 'SIGTERM'),
+  };
+}
+
+/** Starts a program that goes on by itself, in its own session; the event loop does not wait for it. */
+export function spawnDaemon(
+  command: string,
+  args: readonly string[],
+  options: ChildOptions = {},
+): { readonly pid: number } {
+  const child = spawnIn(options, command, args, {
+    stdio: [...(options.stdio ?? ['ignore', 'ignore', 'ignore'])],
+    detached: options.detached ?? true,
+    env: { ...process.env, ...options.env },
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  });
+  child.once('error', () => {});
+  child.unref();
+  if (child.pid === undefined)
+    throw new PodwireError(
+      'ESPAWN',
+      `start ${command}: not found, not executable, or its directory is missing`,
+    );
+  return { pid: child.pid };
 }

@@ -1,0 +1,368 @@
+// The verbs of rtnetlink, written into one buffer that is sent as a batch. Links are named by name or index; a name
+// is looked up once a batch, after what is pending has been sent, since an earlier request may have made the link.
+import type { ScopeName } from '../codec/netlink/address.ts';
+import * as address from '../codec/netlink/address.ts';
+import { NLM_F_CREATE, NLM_F_EXCL, NUD } from '../codec/netlink/constants.ts';
+import * as link from '../codec/netlink/link.ts';
+import { MessageWriter } from '../codec/netlink/message.ts';
+import * as neighbour from '../codec/netlink/neighbour.ts';
+import * as nexthop from '../codec/netlink/nexthop.ts';
+import * as route from '../codec/netlink/route.ts';
+import * as rule from '../codec/netlink/rule.ts';
+import { lastAddress, requireCidr } from '../lib/cidr.ts';
+import { KernelError, PodwireError } from '../lib/errors.ts';
+import { requireIp } from '../lib/ip.ts';
+import { requireMac } from '../lib/mac.ts';
+import type {
+  AddressSpec,
+  FdbSpec,
+  LinkName,
+  LinkSettings,
+  LinkSpec,
+  NeighbourSpec,
+  NexthopSpec,
+  RouteSpec,
+  RuleSpec,
+} from './rtnetlink-specs.ts';
+
+/** What a batch needs of its socket. */
+export interface BatchTransport {
+  send(writer: MessageWriter, offsets: readonly number[], describe: (index: number) => string): KernelError[];
+  /** The index of a link; undefined when there is none of that name. */
+  findLink(name: string): number | undefined;
+}
+
+export class RtnetlinkBatch {
+  readonly #transport: BatchTransport;
+  readonly #indexes = new Map<string, number>();
+  readonly #writer = new MessageWriter(4096);
+  #offsets: number[] = [];
+  #ops: (() => string)[] = [];
+  #errors: KernelError[] = [];
+
+  constructor(transport: BatchTransport) {
+    this.#transport = transport;
+  }
+
+  /** Sends what is pending and returns all errors so far, each naming its object. */
+  flush(): KernelError[] {
+    if (this.#offsets.length > 0) {
+      const ops = this.#ops;
+      const offsets = this.#offsets;
+      this.#ops = [];
+      this.#offsets = [];
+      this.#errors.push(...this.#transport.send(this.#writer, offsets, index => ops[index]!()));
+      this.#writer.reset();
+    }
+    return this.#errors;
+  }
+
+  #add(op: () => string, encode: (w: MessageWriter) => void): void {
+    const offset = this.#writer.length;
+    try {
+      encode(this.#writer);
+    } catch (error) {
+      this.#writer.length = offset;
+      throw error;
+    }
+    this.#offsets.push(offset);
+    this.#ops.push(op);
+  }
+
+  /** A link's index; ENODEV when there is none of that name. */
+  indexOf(name: LinkName): number {
+    if (typeof name === 'number') return name;
+    let index = this.#indexes.get(name);
+    if (index === undefined) {
+      this.flush();
+      index = this.#transport.findLink(name);
+      if (index === undefined) throw new KernelError(`find link ${name}`, 19, 'ENODEV');
+      this.#indexes.set(name, index);
+    }
+    return index;
+  }
+
+  #optionalIndex(name: LinkName | undefined): number | undefined {
+    return name === undefined ? undefined : this.indexOf(name);
+  }
+
+  /** Same as `ip link add`. */
+  addLink(spec: LinkSpec): void {
+    const { master, link: lower, vxlan, tunnel, peer, alias, port, ...rest } = spec;
+    const request: link.LinkRequest = { ...rest };
+    const masterIndex = this.#optionalIndex(master);
+    if (masterIndex !== undefined) request.masterIndex = masterIndex;
+    const linkIndex = this.#optionalIndex(lower);
+    if (linkIndex !== undefined) request.linkIndex = linkIndex;
+    if (vxlan !== undefined) request.vxlan = this.#lower(vxlan);
+    if (tunnel !== undefined) request.tunnel = this.#lower(tunnel);
+    if (peer !== undefined) {
+      const { master: peerMaster, ...peerRest } = peer;
+      request.peer = { ...peerRest };
+      const peerMasterIndex = this.#optionalIndex(peerMaster);
+      if (peerMasterIndex !== undefined) request.peer.masterIndex = peerMasterIndex;
+    }
+    this.#add(
+      () => `add link ${spec.name} type ${spec.kind}`,
+      w => link.encodeNewLink(w, request, NLM_F_CREATE | NLM_F_EXCL),
+    );
+    this.#indexes.delete(spec.name);
+    // The kernel takes neither an alias nor port settings with a new link. The alias, a mark of ownership, goes in
+    // the same send(), by name, so that not even kill -9 leaves the link without it.
+    if (alias !== undefined) {
+      if (spec.netnsFd !== undefined)
+        throw new PodwireError(
+          'INVALID_OPTION',
+          `link ${spec.name}: an alias is set in the link's own namespace`,
+        );
+      this.#add(
+        () => `set link ${spec.name} alias ${alias}`,
+        w => link.encodeSetLink(w, 0, { name: spec.name, alias }),
+      );
+    }
+    if (port !== undefined) this.setLink(spec.name, port);
+  }
+
+  #lower<T extends { dev?: LinkName }>(spec: T): Omit<T, 'dev'> & { linkIndex?: number } {
+    const { dev, ...rest } = spec;
+    const linkIndex = this.#optionalIndex(dev);
+    return linkIndex === undefined ? rest : { ...rest, linkIndex };
+  }
+
+  /** Same as `ip link set` and `bridge link set`. */
+  setLink(name: LinkName, change: LinkSettings): void {
+    const index = this.indexOf(name);
+    const { master, hairpin, isolated, learning, unicastFlood, ...rest } = change;
+    const masterIndex = master === undefined ? undefined : master === 0 ? 0 : this.indexOf(master);
+    const port: link.PortChange = {
+      ...(hairpin !== undefined && { hairpin }),
+      ...(isolated !== undefined && { isolated }),
+      ...(learning !== undefined && { learning }),
+      ...(unicastFlood !== undefined && { unicastFlood }),
+    };
+    const op = (): string => `set link ${name} ${describe(change)}`;
+    if (Object.keys(rest).length > 0 || masterIndex !== undefined)
+      this.#add(op, w =>
+        link.encodeSetLink(w, index, { ...rest, ...(masterIndex !== undefined && { masterIndex }) }),
+      );
+    if (Object.keys(port).length > 0) this.#add(op, w => link.encodeSetBridgePort(w, index, port));
+    if (typeof name === 'string' && (change.name !== undefined || change.netnsFd !== undefined))
+      this.#indexes.delete(name);
+  }
+
+  /** Same as `ip link delete`. */
+  delLink(name: LinkName): void {
+    const index = this.indexOf(name);
+    this.#add(
+      () => `delete link ${name}`,
+      w => link.encodeDelLink(w, index),
+    );
+    if (typeof name === 'string') this.#indexes.delete(name);
+  }
+
+  #address(spec: AddressSpec): address.AddressRequest {
+    const cidr = requireCidr(spec.address);
+    const request: address.AddressRequest = { linkIndex: this.indexOf(spec.link), address: cidr };
+    if (spec.scope !== undefined) request.scope = spec.scope as ScopeName;
+    if (spec.noDad === true && cidr.family === 6) request.noDad = true;
+    if (spec.noPrefixRoute === true) request.noPrefixRoute = true;
+    if (spec.protocol !== undefined) request.protocol = spec.protocol;
+    if (spec.broadcast === 'auto') {
+      if (cidr.family === 4 && cidr.prefixLength < 31) request.broadcast = lastAddress(cidr);
+    } else if (spec.broadcast !== undefined) request.broadcast = requireIp(spec.broadcast, 'broadcast');
+    return request;
+  }
+
+  /** Same as `ip address add|replace ADDRESS dev LINK`. */
+  addAddress(spec: AddressSpec): void {
+    const request = this.#address(spec);
+    this.#add(
+      () => `add address ${spec.address} dev ${spec.link}`,
+      w => address.encodeNewAddress(w, request, spec.replace),
+    );
+  }
+
+  /** Same as `ip address delete ADDRESS dev LINK`. */
+  delAddress(spec: AddressSpec): void {
+    const request = this.#address(spec);
+    this.#add(
+      () => `delete address ${spec.address} dev ${spec.link}`,
+      w => address.encodeDelAddress(w, request),
+    );
+  }
+
+  #route(spec: RouteSpec): route.RouteRequest {
+    const { destination, gateway, link: dev, nexthops, source, scope, ...rest } = spec;
+    const request: route.RouteRequest = { ...rest, destination: requireCidr(destination, 'destination') };
+    if (gateway !== undefined) request.gateway = requireIp(gateway, 'gateway');
+    if (dev !== undefined) request.linkIndex = this.indexOf(dev);
+    if (source !== undefined) request.source = requireIp(source, 'source');
+    if (scope !== undefined) request.scope = typeof scope === 'number' ? scope : address.scopeNumber(scope);
+    if (nexthops !== undefined)
+      request.nexthops = nexthops.map(({ gateway: via, link: hopDev, ...hop }) => ({
+        ...hop,
+        ...(via !== undefined && { gateway: requireIp(via, 'gateway') }),
+        ...(hopDev !== undefined && { linkIndex: this.indexOf(hopDev) }),
+      }));
+    return request;
+  }
+
+  /** Same as `ip route add|replace|append`. */
+  addRoute(spec: RouteSpec & { replace?: boolean; append?: boolean }): void {
+    const { replace, append, ...rest } = spec;
+    const request = this.#route(rest);
+    this.#add(
+      () => `${replace ? 'replace' : 'add'} route ${describeRoute(rest)}`,
+      w => route.encodeNewRoute(w, request, replace ? 'replace' : append ? 'append' : 'add'),
+    );
+  }
+
+  /** Same as `ip route delete`: what is not given matches anything. */
+  delRoute(spec: RouteSpec): void {
+    const request = this.#route(spec);
+    this.#add(
+      () => `delete route ${describeRoute(spec)}`,
+      w => route.encodeDelRoute(w, request),
+    );
+  }
+
+  #neighbour(spec: NeighbourSpec): neighbour.NeighbourRequest {
+    const request: neighbour.NeighbourRequest = {
+      linkIndex: this.indexOf(spec.link),
+      address: requireIp(spec.address),
+      state: spec.state ?? NUD.PERMANENT,
+    };
+    if (spec.mac !== undefined) request.mac = requireMac(spec.mac);
+    if (spec.flags !== undefined) request.flags = spec.flags;
+    if (spec.protocol !== undefined) request.protocol = spec.protocol;
+    return request;
+  }
+
+  /** Same as `ip neighbour replace ADDRESS lladdr MAC dev LINK nud permanent`. */
+  setNeighbour(spec: NeighbourSpec): void {
+    const request = this.#neighbour(spec);
+    this.#add(
+      () => `set neighbour ${spec.address} lladdr ${spec.mac} dev ${spec.link}`,
+      w => neighbour.encodeNewNeighbour(w, request, 'replace'),
+    );
+  }
+
+  /** Same as `ip neighbour delete ADDRESS dev LINK`. */
+  delNeighbour(spec: NeighbourSpec): void {
+    const request = this.#neighbour(spec);
+    this.#add(
+      () => `delete neighbour ${spec.address} dev ${spec.link}`,
+      w => neighbour.encodeDelNeighbour(w, request),
+    );
+  }
+
+  #fdb(spec: FdbSpec): neighbour.FdbRequest {
+    const { link: dev, mac, destination, ...rest } = spec;
+    const request: neighbour.FdbRequest = { ...rest, linkIndex: this.indexOf(dev), mac: requireMac(mac) };
+    if (destination !== undefined) request.destination = requireIp(destination, 'destination');
+    return request;
+  }
+
+  #newFdb(spec: FdbSpec, mode: neighbour.NeighbourMode): void {
+    const request = this.#fdb(spec);
+    this.#add(
+      () => `${mode} fdb entry ${describeFdb(spec)}`,
+      w => neighbour.encodeNewFdb(w, request, mode),
+    );
+  }
+
+  /** Same as `bridge fdb replace MAC dev LINK dst DESTINATION self permanent`. */
+  setFdb(spec: FdbSpec): void {
+    this.#newFdb(spec, 'replace');
+  }
+
+  /** Same as `bridge fdb append`: one more destination for the same MAC. */
+  appendFdb(spec: FdbSpec): void {
+    this.#newFdb(spec, 'append');
+  }
+
+  /** Same as `bridge fdb delete`. */
+  delFdb(spec: FdbSpec): void {
+    const request = this.#fdb(spec);
+    this.#add(
+      () => `delete fdb entry ${describeFdb(spec)}`,
+      w => neighbour.encodeDelFdb(w, request),
+    );
+  }
+
+  #rule(spec: RuleSpec): rule.RuleRequest {
+    const { source, destination, ...rest } = spec;
+    const request: rule.RuleRequest = { ...rest };
+    if (source !== undefined) request.source = requireCidr(source, 'source');
+    if (destination !== undefined) request.destination = requireCidr(destination, 'destination');
+    return request;
+  }
+
+  /** Same as `ip rule add`. */
+  addRule(spec: RuleSpec): void {
+    const request = this.#rule(spec);
+    this.#add(
+      () => `add rule ${describe(spec)}`,
+      w => rule.encodeNewRule(w, request),
+    );
+  }
+
+  /** Same as `ip rule delete`. */
+  delRule(spec: RuleSpec): void {
+    const request = this.#rule(spec);
+    this.#add(
+      () => `delete rule ${describe(spec)}`,
+      w => rule.encodeDelRule(w, request),
+    );
+  }
+
+  /** Same as `ip nexthop replace id N via GATEWAY dev LINK`. */
+  setNexthop(spec: NexthopSpec): void {
+    const { gateway, link: dev, ...rest } = spec;
+    const request: nexthop.NexthopRequest = { ...rest };
+    if (gateway !== undefined) request.gateway = requireIp(gateway, 'gateway');
+    if (dev !== undefined) request.linkIndex = this.indexOf(dev);
+    this.#add(
+      () => `set nexthop ${describe(spec)}`,
+      w => nexthop.encodeNewNexthop(w, request, true),
+    );
+  }
+
+  /** Same as `ip nexthop delete id N`. */
+  delNexthop(id: number): void {
+    this.#add(
+      () => `delete nexthop ${id}`,
+      w => nexthop.encodeDelNexthop(w, id),
+    );
+  }
+}
+
+function describe(object: object): string {
+  return Object.entries(object)
+    .map(([key, value]) => `${key} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
+    .join(' ');
+}
+
+function describeFdb(spec: FdbSpec): string {
+  return `${spec.mac} dev ${spec.link}${spec.destination === undefined ? '' : ` dst ${spec.destination}`}`;
+}
+
+/** As `ip route` would print it. */
+export function describeRoute(spec: RouteSpec): string {
+  const parts = [spec.type !== undefined && spec.type !== 'unicast' ? spec.type : '', spec.destination];
+  if (spec.gateway !== undefined) parts.push(`via ${spec.gateway}`);
+  if (spec.nexthopId !== undefined) parts.push(`nhid ${spec.nexthopId}`);
+  if (spec.link !== undefined) parts.push(`dev ${spec.link}`);
+  for (const hop of spec.nexthops ?? []) parts.push(`nexthop ${describe(hop)}`);
+  if (spec.table !== undefined && spec.table !== 254) parts.push(`table ${spec.table}`);
+  if (spec.onlink) parts.push('onlink');
+  return parts.filter(part => part !== '').join(' ');
+}
+
+/** Throws the only error as it is, several as one. */
+export function throwErrors(errors: readonly KernelError[]): void {
+  const [first] = errors;
+  if (first === undefined) return;
+  if (errors.length === 1) throw first;
+  throw new PodwireError(first.code, `${first.message} (and ${errors.length - 1} more)`, { cause: first });
+}
