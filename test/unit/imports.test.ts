@@ -27,6 +27,9 @@ const ROOM_PREFIXES: [prefix: string, room: string][] = [
   ['src/lab/', 'lab'],
   ['src/cmd/', 'cmd'],
   ['cni/runtime/', 'cni-runtime'],
+  // The two that put the plugin table to work; everything else in runtime/ knows plugins by interface only.
+  ['cni/runtime/server.ts', 'cni'],
+  ['cni/runtime/main.ts', 'cni'],
   ['cni/', 'cni'],
   ['proxy/model/', 'proxy-pure'],
   ['proxy/backend/iptables/plan/', 'proxy-pure'],

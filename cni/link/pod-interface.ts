@@ -1,0 +1,124 @@
+// The pod's side of an attachment: addresses, routes and per-interface sysctls, and the check that they are still there.
+// Nothing waits for IPv6 duplicate address detection: the addresses come from IPAM, which does not give one twice.
+import { CniError, hasCode } from '../../src/lib/errors.ts';
+import { ipFamily } from '../../src/lib/ip.ts';
+import type { Netns } from '../../src/linux/netns.ts';
+import type { Rtnetlink } from '../../src/linux/rtnetlink.ts';
+import { readSysctl, writeSysctl } from '../../src/linux/sysctl.ts';
+import { CNI_ERROR } from '../runtime/errors.ts';
+import type { Call } from '../runtime/plugin.ts';
+import type { Result, ResultInterface, ResultRoute } from '../runtime/result.ts';
+
+export interface PodInterfaceOptions {
+  /** `enabledad` of the bridge plugin: let the kernel test link-local addresses too. */
+  duplicateAddressDetection?: boolean;
+}
+
+/** Before the link goes up: announce addresses by gratuitous ARP, and have IPv6 where there will be an address. */
+export function preparePodInterface(
+  podNetns: Netns,
+  ifName: string,
+  result: Result,
+  options: PodInterfaceOptions = {},
+): void {
+  const with6 = result.ips.some(ip => familyOf(ip.address) === 6);
+  setIfThere(podNetns, `net/ipv4/conf/${ifName}/arp_notify`, '1');
+  if (with6)
+    for (const name of ['lo', ifName]) setIfThere(podNetns, `net/ipv6/conf/${name}/disable_ipv6`, '0');
+  if (options.duplicateAddressDetection !== true)
+    setIfThere(podNetns, `net/ipv6/conf/${ifName}/accept_dad`, '0');
+}
+
+/** Writes a sysctl unless it has the value or the kernel does not have it (no IPv6). */
+export function setIfThere(netns: Netns, path: string, value: string): void {
+  try {
+    if (readSysctl(netns, path) !== value) writeSysctl(netns, path, value);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+  }
+}
+
+/** Gives `ifName` its addresses, brings it up and adds the routes. */
+export function configurePodInterface(pod: Rtnetlink, ifName: string, result: Result): void {
+  const addresses = result.ips.filter(ip => interfaceName(result, ip.interface) === ifName);
+  for (const ip of addresses) pod.addAddress({ link: ifName, address: ip.address, noDad: true });
+  pod.setLink(ifName, { up: true });
+  const gateways = new Map(addresses.map(ip => [familyOf(ip.address), ip.gateway]));
+  for (const route of result.routes) {
+    const gateway = route.gw ?? gateways.get(familyOf(route.dst));
+    try {
+      pod.addRoute({
+        destination: route.dst,
+        link: ifName,
+        ...(gateway === undefined ? {} : { gateway }),
+        ...(route.mtu === undefined ? {} : { mtuBytes: route.mtu }),
+        ...(route.advmss === undefined ? {} : { advMss: route.advmss }),
+        ...(route.priority === undefined ? {} : { metric: route.priority }),
+        ...(route.table === undefined ? {} : { table: route.table }),
+        ...(route.scope === undefined ? {} : { scope: route.scope }),
+      });
+    } catch (error) {
+      if (!hasCode(error, 'EEXIST')) throw error;
+    }
+  }
+}
+
+function interfaceName(result: Result, index: number | undefined): string | undefined {
+  return index === undefined ? undefined : result.interfaces[index]?.name;
+}
+
+export function familyOf(addressOrCidr: string): 4 | 6 {
+  return ipFamily(addressOrCidr.split('/')[0]!) ?? 4;
+}
+
+/** The entry of the pod's interface in a result; code 999 when it is missing. */
+export function requireInterface(
+  result: Result,
+  name: string,
+  sandbox: string | undefined,
+): { entry: ResultInterface; index: number } {
+  const index = result.interfaces.findIndex(
+    one => one.name === name && (sandbox === undefined ? one.sandbox === undefined : one.sandbox === sandbox),
+  );
+  const entry = result.interfaces[index];
+  if (entry === undefined)
+    throw new CniError(
+      CNI_ERROR.INTERNAL,
+      sandbox === undefined
+        ? `interface ${name} of the host is not in prevResult`
+        : `sandbox in prevResult ${result.interfaces.map(one => one.sandbox ?? 'host').join(', ')} doesn't match configured netns: ${sandbox}`,
+    );
+  return { entry, index };
+}
+
+/** CHECK: the interface, its MAC, its addresses and its routes are as the result of ADD says. */
+export function checkPodInterface(call: Call, pod: Rtnetlink, result: Result): void {
+  const { entry, index } = requireInterface(result, call.ifName, call.netns);
+  const link = pod.getLink(call.ifName);
+  if (link === undefined) throw gone(`interface ${call.ifName} is not in the container`);
+  if (entry.mac !== undefined && entry.mac.toLowerCase() !== link.mac)
+    throw gone(`interface ${call.ifName} has MAC ${link.mac}, the result says ${entry.mac}`);
+  if (!link.up) throw gone(`interface ${call.ifName} is down`);
+  const present = new Set(pod.listAddresses({ link: call.ifName }).map(one => one.address));
+  for (const ip of result.ips)
+    if (ip.interface === index && !present.has(ip.address))
+      throw gone(`interface ${call.ifName} does not have address ${ip.address}`);
+  for (const route of result.routes) checkRoute(pod, route);
+}
+
+function checkRoute(pod: Rtnetlink, route: ResultRoute): void {
+  const found = pod
+    .listRoutes({ family: familyOf(route.dst), table: route.table ?? 254 })
+    .some(
+      one =>
+        one.destination === route.dst &&
+        (route.gw === undefined ||
+          one.gateway === route.gw ||
+          one.nexthops?.some(hop => hop.gateway === route.gw)),
+    );
+  if (!found) throw gone(`route ${route.dst}${route.gw === undefined ? '' : ` via ${route.gw}`} is missing`);
+}
+
+export function gone(message: string): CniError {
+  return new CniError(CNI_ERROR.INTERNAL, message);
+}

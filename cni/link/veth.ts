@@ -1,0 +1,139 @@
+// veth pairs between a host and a pod. The host end has a name that follows from the attachment and an alias that says
+// whose it is, so that DEL and GC find it when the pod's namespace is gone and no record of the ADD is left.
+import { createHash } from 'node:crypto';
+import { CniError, hasCode } from '../../src/lib/errors.ts';
+import { randomMac } from '../../src/lib/mac.ts';
+import type { Netns } from '../../src/linux/netns.ts';
+import type { Link, Rtnetlink } from '../../src/linux/rtnetlink.ts';
+import { CNI_ERROR } from '../runtime/errors.ts';
+import type { Attachment, Call } from '../runtime/plugin.ts';
+
+/** IFALIASZ of linux/if.h is 256 with the NUL. */
+const MAX_ALIAS = 255;
+const NAME_ATTEMPTS = 8;
+
+/** The alias of everything on the host that belongs to one attachment: `podwire:cni:NETWORK:CONTAINER:IFNAME`. */
+export function attachmentAlias(network: string, attachment: Attachment): string {
+  const text = `${networkAliasPrefix(network)}${attachment.containerId}:${attachment.ifName}`;
+  return text.length <= MAX_ALIAS ? text : `${networkAliasPrefix(network)}${digest(text, 32)}`;
+}
+
+/** What the aliases of one network have in common; long names are replaced by their digest. */
+export function networkAliasPrefix(network: string): string {
+  return `podwire:cni:${network.length <= 100 ? network : digest(network, 32)}:`;
+}
+
+/** `veth` and eight hexadecimal digits, as the reference's names look; another one for each attempt. */
+export function hostVethName(call: Call, attempt = 0): string {
+  return `veth${digest(`${call.networkName}\n${call.containerId}\n${call.ifName}\n${attempt}`, 8)}`;
+}
+
+function digest(text: string, digits: number): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, digits);
+}
+
+export interface VethOptions {
+  mac?: string;
+  mtuBytes?: number;
+  /** The bridge that the host end becomes a port of. */
+  masterIndex?: number;
+}
+
+export interface VethPair {
+  host: Link;
+  pod: Link;
+}
+
+/** Makes both ends where they belong in one request, the host end up, the pod end down until it is configured. */
+export function createVeth(
+  call: Call,
+  host: Rtnetlink,
+  pod: Rtnetlink,
+  podNetns: Netns,
+  options: VethOptions,
+): VethPair {
+  const name = addVethLink(call, host, podNetns, options);
+  host.setLink(name, { alias: attachmentAlias(call.networkName, call) });
+  const hostLink = host.getLink(name);
+  const podLink = pod.getLink(call.ifName);
+  if (hostLink === undefined || podLink === undefined)
+    throw new CniError(CNI_ERROR.INTERNAL, `veth ${name} disappeared while it was being set up`);
+  return { host: hostLink, pod: podLink };
+}
+
+function addVethLink(call: Call, host: Rtnetlink, podNetns: Netns, options: VethOptions): string {
+  for (let attempt = 0; ; attempt++) {
+    const name = hostVethName(call, attempt);
+    try {
+      host.addLink({
+        name,
+        kind: 'veth',
+        mac: randomMac(),
+        up: true,
+        ...(options.mtuBytes === undefined ? {} : { mtuBytes: options.mtuBytes }),
+        ...(options.masterIndex === undefined ? {} : { master: options.masterIndex }),
+        peer: {
+          name: call.ifName,
+          netnsFd: podNetns.fd,
+          mac: options.mac ?? randomMac(),
+          ...(options.mtuBytes === undefined ? {} : { mtuBytes: options.mtuBytes }),
+        },
+      });
+      return name;
+    } catch (error) {
+      if (!hasCode(error, 'EEXIST')) throw error;
+      // Ours from an ADD that was killed: its pod end is gone or in another namespace, so nobody uses it.
+      const found = host.getLink(name);
+      if (found === undefined || attempt + 1 === NAME_ATTEMPTS) throw containerNameTaken(call, error);
+      if (found.alias === undefined || found.alias === attachmentAlias(call.networkName, call))
+        host.delLink(found.index);
+    }
+  }
+}
+
+function containerNameTaken(call: Call, cause: unknown): CniError {
+  const message = `container veth name provided (${call.ifName}) already exists`;
+  return new CniError(CNI_ERROR.INTERNAL, message, '', { cause });
+}
+
+/** Refuses an ADD whose interface is there already, before anything is allocated for it. */
+export function refuseExisting(call: Call, pod: Rtnetlink): void {
+  if (pod.getLink(call.ifName) !== undefined) throw containerNameTaken(call, undefined);
+}
+
+/**
+ * Removes an attachment's veth from whichever end is still reachable: the pod's interface when the namespace is there
+ * (also when the reference plugin made it), else the host end by name and alias.
+ */
+export function deleteVeth(call: Call, host: Rtnetlink, pod: Rtnetlink | undefined): void {
+  const podLink = pod?.getLink(call.ifName);
+  if (podLink?.kind === 'veth') {
+    ignoreMissing(() => pod?.delLink(podLink.index));
+    return;
+  }
+  const alias = attachmentAlias(call.networkName, call);
+  for (let attempt = 0; attempt < NAME_ATTEMPTS; attempt++) {
+    const link = host.getLink(hostVethName(call, attempt));
+    if (link === undefined) return;
+    // Without an alias it is from an ADD that was killed before it came to that.
+    if (link.kind === 'veth' && (link.alias === undefined || link.alias === alias))
+      ignoreMissing(() => host.delLink(link.index));
+  }
+}
+
+/** GC: removes the network's links on the host that belong to none of the attachments. */
+export function collectLinks(host: Rtnetlink, network: string, valid: readonly Attachment[]): void {
+  const prefix = networkAliasPrefix(network);
+  const keep = new Set(valid.map(one => attachmentAlias(network, one)));
+  for (const link of host.listLinks())
+    if (link.alias?.startsWith(prefix) && !keep.has(link.alias))
+      ignoreMissing(() => host.delLink(link.index));
+}
+
+export function ignoreMissing(work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    if (!hasCode(error, 'ENODEV') && !hasCode(error, 'ESRCH') && !hasCode(error, 'ENOENT')) throw error;
+  }
+}

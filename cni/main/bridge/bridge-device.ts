@@ -1,0 +1,79 @@
+// The bridge itself: made once for all pods, race-free because the kernel makes it whole in one request (name, MAC, MTU,
+// up) and says EEXIST to everyone else. Its MAC is fixed from the start, so that it does not change with its ports.
+import { cidrContains, parseCidr } from '../../../src/lib/cidr.ts';
+import { CniError, hasCode } from '../../../src/lib/errors.ts';
+import { macFromSeed } from '../../../src/lib/mac.ts';
+import type { Netns } from '../../../src/linux/netns.ts';
+import type { Link, Rtnetlink } from '../../../src/linux/rtnetlink.ts';
+import { setIfThere } from '../../link/pod-interface.ts';
+import { CNI_ERROR } from '../../runtime/errors.ts';
+import type { BridgeConfig } from './config.ts';
+import type { Gateway } from './gateways.ts';
+
+/** Creates the bridge when it is missing, and sees that it is one, is up, and promiscuous when asked. */
+export function ensureBridge(host: Rtnetlink, hostNetns: Netns, config: BridgeConfig): Link {
+  let link = host.getLink(config.bridge);
+  if (link === undefined) {
+    try {
+      host.addLink({
+        name: config.bridge,
+        kind: 'bridge',
+        // From names only: two ADDs that race ask for the same MAC, and a bridge made again keeps its neighbours' entries true.
+        mac: macFromSeed(`podwire cni bridge ${hostNetns.inode} ${config.bridge}`),
+        up: true,
+        ...(config.mtuBytes === undefined ? {} : { mtuBytes: config.mtuBytes }),
+      });
+      setIfThere(hostNetns, `net/ipv6/conf/${config.bridge}/accept_ra`, '0');
+    } catch (error) {
+      if (!hasCode(error, 'EEXIST')) throw error;
+    }
+    link = host.getLink(config.bridge);
+  }
+  if (link === undefined) throw new CniError(CNI_ERROR.INTERNAL, `could not create bridge ${config.bridge}`);
+  if (link.kind !== 'bridge')
+    throw new CniError(CNI_ERROR.INTERNAL, `${config.bridge} already exists but is not a bridge`);
+  if (!link.up) host.setLink(link.index, { up: true });
+  if (config.promiscMode && !link.promiscuous) host.setLink(link.index, { promiscuous: true });
+  return link;
+}
+
+/** Gives the bridge a gateway address and turns forwarding on. */
+export function ensureGateway(
+  host: Rtnetlink,
+  hostNetns: Netns,
+  bridge: Link,
+  gateway: Gateway,
+  force: boolean,
+): void {
+  ensureAddress(host, bridge, gateway, force);
+  setIfThere(hostNetns, gateway.family === 4 ? 'net/ipv4/ip_forward' : 'net/ipv6/conf/all/forwarding', '1');
+}
+
+function ensureAddress(host: Rtnetlink, bridge: Link, gateway: Gateway, force: boolean): void {
+  const wanted = parseCidr(gateway.address);
+  if (wanted === undefined)
+    throw new CniError(CNI_ERROR.INTERNAL, `gateway ${gateway.address} is no address`);
+  for (const present of host.listAddresses({ link: bridge.index, family: gateway.family })) {
+    if (present.address === gateway.address) return;
+    const other = parseCidr(present.address);
+    if (other === undefined) continue;
+    // IPv6 bridges may have many addresses (the link-local one to begin with) as long as the subnets are apart.
+    const conflict =
+      gateway.family === 4 || cidrContains(other, wanted.address) || cidrContains(wanted, other.address);
+    if (!conflict) continue;
+    if (!force)
+      throw new CniError(
+        CNI_ERROR.INTERNAL,
+        `"${bridge.name}" already has an IP address different from ${gateway.address}`,
+        `it has ${present.address}; forceAddress replaces it`,
+      );
+    host.delAddress({ link: bridge.index, address: present.address });
+  }
+  // The reference does so for bridges that it did not make: an address that is set stays when ports come and go.
+  host.setLink(bridge.index, { mac: bridge.mac });
+  try {
+    host.addAddress({ link: bridge.index, address: gateway.address, noDad: true });
+  } catch (error) {
+    if (!hasCode(error, 'EEXIST')) throw error;
+  }
+}

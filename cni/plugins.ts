@@ -1,0 +1,13 @@
+// The table of all CNI plugins podwire has: a new plugin is a line here and a name that the build gives the launcher.
+import { HostLocal } from './ipam/host-local/host-local.ts';
+import { staticIpam } from './ipam/static/static.ts';
+import { Bridge } from './main/bridge/bridge.ts';
+import { loopback } from './main/loopback/loopback.ts';
+import type { Plugin, PluginTable } from './runtime/plugin.ts';
+
+const ALL: readonly Plugin[] = [new Bridge(), loopback, new HostLocal(), staticIpam];
+
+export const PLUGINS: PluginTable = new Map(ALL.map(plugin => [plugin.name, plugin]));
+
+/** The names that dist/cni has a launcher for. */
+export const PLUGIN_NAMES: readonly string[] = [...PLUGINS.keys()];
