@@ -1,0 +1,224 @@
+// The service model: Services, EndpointSlices and this node in, service ports with chosen endpoints out. It is
+// incremental: a change costs what its Service's endpoints cost, never what all Services cost. Pure: no I/O, no clock.
+import type { EndpointSlice, Service } from '../../src/api/types.ts';
+import type { Problem } from '../../src/lib/problem.ts';
+import { Claims } from './claims.ts';
+import { endpointsOf, type ParsedSlice, parseSlice } from './endpoints.ts';
+import { parseService, serviceKey } from './services.ts';
+import { type NodeTopology, resolvePort } from './topology.ts';
+import type { Family, ResolvedPort, ServicePort } from './types.ts';
+
+interface ServiceEntry {
+  ports: ServicePort[];
+  problems: Problem[];
+  since: string;
+  namespace: string;
+  name: string;
+}
+
+/** What one `update()` changed. */
+export interface ModelChanges {
+  /** By service port id; undefined when it is gone. */
+  ports: Map<string, ResolvedPort | undefined>;
+  /** Services touched, for metrics and Events. */
+  services: Set<string>;
+}
+
+export interface HealthCheck {
+  namespace: string;
+  name: string;
+  port: number;
+  localEndpoints: number;
+}
+
+/** The addresses and ports a service port wants, with the field that names each. */
+function claimsOf(port: ServicePort): { claim: string; field: string; address: string | number }[] {
+  const at = (ip: string): string => `${ip} ${port.protocol} ${port.port}`;
+  return [
+    { claim: at(port.clusterIp), field: 'clusterIP', address: port.clusterIp },
+    ...port.externalIps.map(ip => ({ claim: at(ip), field: 'externalIP', address: ip })),
+    ...port.loadBalancerIps.map(ip => ({ claim: at(ip), field: 'load balancer IP', address: ip })),
+    ...(port.nodePort
+      ? [
+          {
+            claim: `${port.family} ${port.protocol} ${port.nodePort}`,
+            field: 'nodePort',
+            address: port.nodePort,
+          },
+        ]
+      : []),
+  ];
+}
+
+export class ServiceModel {
+  #node: NodeTopology;
+  readonly #families: readonly Family[];
+  readonly #services = new Map<string, ServiceEntry>();
+  readonly #slices = new Map<string, Map<string, ParsedSlice>>();
+  readonly #serviceOfSlice = new Map<string, string>();
+  readonly #claims = new Claims();
+  /** Which Service a service port id belongs to: claims know ids only. */
+  readonly #resolved = new Map<string, Map<string, ResolvedPort>>();
+  readonly #conflicts = new Map<string, Problem[]>();
+  readonly #dirty = new Set<string>();
+
+  constructor(node: NodeTopology, families: readonly Family[] = [4, 6]) {
+    this.#node = node;
+    this.#families = families;
+  }
+
+  setNode(node: NodeTopology): void {
+    if (node.name === this.#node.name && node.zone === this.#node.zone) return;
+    this.#node = node;
+    for (const key of this.#services.keys()) this.#dirty.add(key);
+  }
+
+  upsertService(service: Service): void {
+    const { namespace = '', name = '', creationTimestamp = '' } = service.metadata ?? {};
+    const key = serviceKey(namespace, name);
+    const parsed = parseService(service);
+    const ports = parsed.ports.filter(port => this.#families.includes(port.family));
+    this.#release(key);
+    const since = String(creationTimestamp);
+    this.#services.set(key, { ports, problems: parsed.problems, since, namespace, name });
+    for (const port of ports)
+      for (const { claim } of claimsOf(port))
+        for (const loser of this.#claims.add(claim, { id: port.id, since })) this.#dirtyPort(loser);
+    this.#dirty.add(key);
+  }
+
+  deleteService(namespace: string, name: string): void {
+    const key = serviceKey(namespace, name);
+    this.#release(key);
+    if (this.#services.delete(key)) this.#dirty.add(key);
+  }
+
+  upsertSlice(slice: EndpointSlice): void {
+    const id = serviceKey(slice.metadata?.namespace, slice.metadata?.name);
+    const parsed = parseSlice(slice);
+    const before = this.#serviceOfSlice.get(id);
+    if (before !== undefined && before !== parsed?.service) this.#dropSlice(id, before);
+    if (!parsed) return;
+    const slices = this.#slices.get(parsed.service) ?? new Map<string, ParsedSlice>();
+    this.#slices.set(parsed.service, slices);
+    slices.set(id, parsed);
+    this.#serviceOfSlice.set(id, parsed.service);
+    this.#dirty.add(parsed.service);
+  }
+
+  deleteSlice(namespace: string, name: string): void {
+    const id = serviceKey(namespace, name);
+    const service = this.#serviceOfSlice.get(id);
+    if (service !== undefined) this.#dropSlice(id, service);
+  }
+
+  get hasChanges(): boolean {
+    return this.#dirty.size > 0;
+  }
+
+  /** Resolves what changed since the last call. An unchanged port keeps its object, so that planners can memoise by it. */
+  update(): ModelChanges {
+    const changes: ModelChanges = { ports: new Map(), services: new Set(this.#dirty) };
+    for (const key of this.#dirty) this.#resolve(key, changes.ports);
+    this.#dirty.clear();
+    return changes;
+  }
+
+  /** All service ports, in no particular order. */
+  *ports(): Iterable<ResolvedPort> {
+    for (const ports of this.#resolved.values()) yield* ports.values();
+  }
+
+  portsOf(service: string): Iterable<ResolvedPort> {
+    return this.#resolved.get(service)?.values() ?? [];
+  }
+
+  /** Services with a health check port and the number of their local ready endpoints. */
+  *healthChecks(): Iterable<HealthCheck> {
+    for (const [key, entry] of this.#services) {
+      const port = entry.ports.find(candidate => candidate.healthCheckNodePort !== 0)?.healthCheckNodePort;
+      if (!port) continue;
+      const local = new Set<string>();
+      for (const slice of this.#slices.get(key)?.values() ?? [])
+        for (const endpoint of slice.endpoints)
+          if (endpoint.ready && endpoint.nodeName === this.#node.name) local.add(endpoint.ip);
+      yield { namespace: entry.namespace, name: entry.name, port, localEndpoints: local.size };
+    }
+  }
+
+  /** Everything wrong in what was given so far. */
+  problems(): Problem[] {
+    const all: Problem[] = [];
+    for (const entry of this.#services.values()) all.push(...entry.problems);
+    for (const slices of this.#slices.values())
+      for (const slice of slices.values()) all.push(...slice.problems);
+    for (const conflicts of this.#conflicts.values()) all.push(...conflicts);
+    return all;
+  }
+
+  #release(key: string): void {
+    for (const port of this.#services.get(key)?.ports ?? [])
+      for (const { claim } of claimsOf(port))
+        for (const heir of this.#claims.remove(claim, port.id)) this.#dirtyPort(heir);
+  }
+
+  #dirtyPort(id: string): void {
+    // An id is `<family> <namespace>/<name>[:<port>] <protocol>`; names have no colon and no space.
+    const service = id.split(' ')[1]?.split(':')[0];
+    if (service !== undefined) this.#dirty.add(service);
+  }
+
+  #dropSlice(id: string, service: string): void {
+    this.#serviceOfSlice.delete(id);
+    this.#slices.get(service)?.delete(id);
+    if (this.#slices.get(service)?.size === 0) this.#slices.delete(service);
+    this.#dirty.add(service);
+  }
+
+  /** The port without the addresses that an older Service holds; undefined when its cluster IP is among them. */
+  #withoutConflicts(port: ServicePort, entry: ServiceEntry, problems: Problem[]): ServicePort | undefined {
+    const lost = claimsOf(port).filter(({ claim }) => this.#claims.owner(claim) !== port.id);
+    if (lost.length === 0) return port;
+    for (const { claim, field, address } of lost)
+      problems.push({
+        kind: 'Service',
+        namespace: entry.namespace,
+        name: entry.name,
+        reason: 'ServiceConflict',
+        message: `${field} ${address} of port ${port.name} belongs to ${this.#claims.owner(claim)?.split(' ')[1]}, which is older; ignored here`,
+      });
+    const without = (field: string): Set<string | number> =>
+      new Set(lost.filter(entry => entry.field === field).map(entry => entry.address));
+    if (without('clusterIP').size > 0) return undefined;
+    return {
+      ...port,
+      nodePort: without('nodePort').size > 0 ? 0 : port.nodePort,
+      externalIps: port.externalIps.filter(ip => !without('externalIP').has(ip)),
+      loadBalancerIps: port.loadBalancerIps.filter(ip => !without('load balancer IP').has(ip)),
+    };
+  }
+
+  #resolve(key: string, changed: ModelChanges['ports']): void {
+    const before = this.#resolved.get(key) ?? new Map<string, ResolvedPort>();
+    const after = new Map<string, ResolvedPort>();
+    const entry = this.#services.get(key);
+    const conflicts: Problem[] = [];
+    const slices = [...(this.#slices.get(key)?.values() ?? [])];
+    for (const claimed of entry?.ports ?? []) {
+      const port = entry && this.#withoutConflicts(claimed, entry, conflicts);
+      if (!port) continue;
+      const portName = port.name.slice(key.length + 1);
+      const endpoints = endpointsOf(slices, port.family, portName, port.protocol, this.#node.name);
+      const resolved = resolvePort(port, endpoints, this.#node);
+      const old = before.get(port.id);
+      const same = old !== undefined && JSON.stringify(old) === JSON.stringify(resolved);
+      after.set(port.id, same ? old : resolved);
+      if (!same) changed.set(port.id, resolved);
+    }
+    for (const id of before.keys()) if (!after.has(id)) changed.set(id, undefined);
+    if (after.size > 0) this.#resolved.set(key, after);
+    else this.#resolved.delete(key);
+    if (conflicts.length > 0) this.#conflicts.set(key, conflicts);
+    else this.#conflicts.delete(key);
+  }
+}
