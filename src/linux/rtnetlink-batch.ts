@@ -27,9 +27,15 @@ import type {
 
 /** What a batch needs of its socket. */
 export interface BatchTransport {
-  send(writer: MessageWriter, offsets: readonly number[], describe: (index: number) => string): KernelError[];
+  send(
+    writer: MessageWriter,
+    offsets: readonly number[],
+    describe: (index: number) => string,
+  ): PodwireError[];
   /** The index of a link; undefined when there is none of that name. */
   findLink(name: string): number | undefined;
+  /** Same as `ip -n NAMESPACE link set NAME up`. */
+  setUpIn(netnsFd: number, name: string): void;
 }
 
 export class RtnetlinkBatch {
@@ -38,14 +44,14 @@ export class RtnetlinkBatch {
   readonly #writer = new MessageWriter(4096);
   #offsets: number[] = [];
   #ops: (() => string)[] = [];
-  #errors: KernelError[] = [];
+  #errors: PodwireError[] = [];
 
   constructor(transport: BatchTransport) {
     this.#transport = transport;
   }
 
   /** Sends what is pending and returns all errors so far, each naming its object. */
-  flush(): KernelError[] {
+  flush(): PodwireError[] {
     if (this.#offsets.length > 0) {
       const ops = this.#ops;
       const offsets = this.#offsets;
@@ -55,6 +61,16 @@ export class RtnetlinkBatch {
       this.#writer.reset();
     }
     return this.#errors;
+  }
+
+  /** A request that cannot be written (no such link, bad text) is one more failed request; the others go on. */
+  #attempt(write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      if (!(error instanceof PodwireError)) throw error;
+      this.#errors.push(error);
+    }
   }
 
   #add(op: () => string, encode: (w: MessageWriter) => void): void {
@@ -88,39 +104,54 @@ export class RtnetlinkBatch {
 
   /** Same as `ip link add`. */
   addLink(spec: LinkSpec): void {
-    const { master, link: lower, vxlan, tunnel, peer, alias, port, ...rest } = spec;
-    const request: link.LinkRequest = { ...rest };
-    const masterIndex = this.#optionalIndex(master);
-    if (masterIndex !== undefined) request.masterIndex = masterIndex;
-    const linkIndex = this.#optionalIndex(lower);
-    if (linkIndex !== undefined) request.linkIndex = linkIndex;
-    if (vxlan !== undefined) request.vxlan = this.#lower(vxlan);
-    if (tunnel !== undefined) request.tunnel = this.#lower(tunnel);
-    if (peer !== undefined) {
-      const { master: peerMaster, ...peerRest } = peer;
-      request.peer = { ...peerRest };
-      const peerMasterIndex = this.#optionalIndex(peerMaster);
-      if (peerMasterIndex !== undefined) request.peer.masterIndex = peerMasterIndex;
+    this.#attempt(() => {
+      const { master, link: lower, vxlan, tunnel, peer, alias, port, ...rest } = spec;
+      const request: link.LinkRequest = { ...rest };
+      const masterIndex = this.#optionalIndex(master);
+      if (masterIndex !== undefined) request.masterIndex = masterIndex;
+      const linkIndex = this.#optionalIndex(lower);
+      if (linkIndex !== undefined) request.linkIndex = linkIndex;
+      if (vxlan !== undefined) request.vxlan = this.#lower(vxlan);
+      if (tunnel !== undefined) request.tunnel = this.#lower(tunnel);
+      if (peer !== undefined) {
+        const { master: peerMaster, up: _, ...peerRest } = peer;
+        request.peer = { ...peerRest };
+        const peerMasterIndex = this.#optionalIndex(peerMaster);
+        if (peerMasterIndex !== undefined) request.peer.masterIndex = peerMasterIndex;
+      }
+      this.#add(
+        () => `add link ${spec.name} type ${spec.kind}`,
+        w => link.encodeNewLink(w, request, NLM_F_CREATE | NLM_F_EXCL),
+      );
+      this.#indexes.delete(spec.name);
+      // The kernel takes neither an alias nor port settings with a new link. The alias, a mark of ownership, goes in
+      // the same send(), by name, so that not even kill -9 leaves the link without it.
+      if (alias !== undefined) {
+        if (spec.netnsFd !== undefined)
+          throw new PodwireError(
+            'INVALID_OPTION',
+            `link ${spec.name}: an alias is set in the link's own namespace`,
+          );
+        this.#add(
+          () => `set link ${spec.name} alias ${alias}`,
+          w => link.encodeSetLink(w, 0, { name: spec.name, alias }),
+        );
+      }
+      if (peer?.up === true) this.#setPeerUp(peer.name, peer.netnsFd);
+      if (port !== undefined) this.setLink(spec.name, port);
+    });
+  }
+
+  /** A veth's peer cannot come up before the pair is joined: the kernel says ENOTCONN to IFF_UP in VETH_INFO_PEER. */
+  #setPeerUp(name: string, netnsFd: number | undefined): void {
+    if (netnsFd !== undefined) {
+      if (this.flush().length === 0) this.#transport.setUpIn(netnsFd, name);
+      return;
     }
     this.#add(
-      () => `add link ${spec.name} type ${spec.kind}`,
-      w => link.encodeNewLink(w, request, NLM_F_CREATE | NLM_F_EXCL),
+      () => `set link ${name} up`,
+      w => link.encodeSetLink(w, 0, { name, up: true }),
     );
-    this.#indexes.delete(spec.name);
-    // The kernel takes neither an alias nor port settings with a new link. The alias, a mark of ownership, goes in
-    // the same send(), by name, so that not even kill -9 leaves the link without it.
-    if (alias !== undefined) {
-      if (spec.netnsFd !== undefined)
-        throw new PodwireError(
-          'INVALID_OPTION',
-          `link ${spec.name}: an alias is set in the link's own namespace`,
-        );
-      this.#add(
-        () => `set link ${spec.name} alias ${alias}`,
-        w => link.encodeSetLink(w, 0, { name: spec.name, alias }),
-      );
-    }
-    if (port !== undefined) this.setLink(spec.name, port);
   }
 
   #lower<T extends { dev?: LinkName }>(spec: T): Omit<T, 'dev'> & { linkIndex?: number } {
@@ -131,33 +162,37 @@ export class RtnetlinkBatch {
 
   /** Same as `ip link set` and `bridge link set`. */
   setLink(name: LinkName, change: LinkSettings): void {
-    const index = this.indexOf(name);
-    const { master, hairpin, isolated, learning, unicastFlood, ...rest } = change;
-    const masterIndex = master === undefined ? undefined : master === 0 ? 0 : this.indexOf(master);
-    const port: link.PortChange = {
-      ...(hairpin !== undefined && { hairpin }),
-      ...(isolated !== undefined && { isolated }),
-      ...(learning !== undefined && { learning }),
-      ...(unicastFlood !== undefined && { unicastFlood }),
-    };
-    const op = (): string => `set link ${name} ${describe(change)}`;
-    if (Object.keys(rest).length > 0 || masterIndex !== undefined)
-      this.#add(op, w =>
-        link.encodeSetLink(w, index, { ...rest, ...(masterIndex !== undefined && { masterIndex }) }),
-      );
-    if (Object.keys(port).length > 0) this.#add(op, w => link.encodeSetBridgePort(w, index, port));
-    if (typeof name === 'string' && (change.name !== undefined || change.netnsFd !== undefined))
-      this.#indexes.delete(name);
+    this.#attempt(() => {
+      const index = this.indexOf(name);
+      const { master, hairpin, isolated, learning, unicastFlood, ...rest } = change;
+      const masterIndex = master === undefined ? undefined : master === 0 ? 0 : this.indexOf(master);
+      const port: link.PortChange = {
+        ...(hairpin !== undefined && { hairpin }),
+        ...(isolated !== undefined && { isolated }),
+        ...(learning !== undefined && { learning }),
+        ...(unicastFlood !== undefined && { unicastFlood }),
+      };
+      const op = (): string => `set link ${name} ${describe(change)}`;
+      if (Object.keys(rest).length > 0 || masterIndex !== undefined)
+        this.#add(op, w =>
+          link.encodeSetLink(w, index, { ...rest, ...(masterIndex !== undefined && { masterIndex }) }),
+        );
+      if (Object.keys(port).length > 0) this.#add(op, w => link.encodeSetBridgePort(w, index, port));
+      if (typeof name === 'string' && (change.name !== undefined || change.netnsFd !== undefined))
+        this.#indexes.delete(name);
+    });
   }
 
   /** Same as `ip link delete`. */
   delLink(name: LinkName): void {
-    const index = this.indexOf(name);
-    this.#add(
-      () => `delete link ${name}`,
-      w => link.encodeDelLink(w, index),
-    );
-    if (typeof name === 'string') this.#indexes.delete(name);
+    this.#attempt(() => {
+      const index = this.indexOf(name);
+      this.#add(
+        () => `delete link ${name}`,
+        w => link.encodeDelLink(w, index),
+      );
+      if (typeof name === 'string') this.#indexes.delete(name);
+    });
   }
 
   #address(spec: AddressSpec): address.AddressRequest {
@@ -175,20 +210,24 @@ export class RtnetlinkBatch {
 
   /** Same as `ip address add|replace ADDRESS dev LINK`. */
   addAddress(spec: AddressSpec): void {
-    const request = this.#address(spec);
-    this.#add(
-      () => `add address ${spec.address} dev ${spec.link}`,
-      w => address.encodeNewAddress(w, request, spec.replace),
-    );
+    this.#attempt(() => {
+      const request = this.#address(spec);
+      this.#add(
+        () => `add address ${spec.address} dev ${spec.link}`,
+        w => address.encodeNewAddress(w, request, spec.replace),
+      );
+    });
   }
 
   /** Same as `ip address delete ADDRESS dev LINK`. */
   delAddress(spec: AddressSpec): void {
-    const request = this.#address(spec);
-    this.#add(
-      () => `delete address ${spec.address} dev ${spec.link}`,
-      w => address.encodeDelAddress(w, request),
-    );
+    this.#attempt(() => {
+      const request = this.#address(spec);
+      this.#add(
+        () => `delete address ${spec.address} dev ${spec.link}`,
+        w => address.encodeDelAddress(w, request),
+      );
+    });
   }
 
   #route(spec: RouteSpec): route.RouteRequest {
@@ -209,21 +248,25 @@ export class RtnetlinkBatch {
 
   /** Same as `ip route add|replace|append`. */
   addRoute(spec: RouteSpec & { replace?: boolean; append?: boolean }): void {
-    const { replace, append, ...rest } = spec;
-    const request = this.#route(rest);
-    this.#add(
-      () => `${replace ? 'replace' : 'add'} route ${describeRoute(rest)}`,
-      w => route.encodeNewRoute(w, request, replace ? 'replace' : append ? 'append' : 'add'),
-    );
+    this.#attempt(() => {
+      const { replace, append, ...rest } = spec;
+      const request = this.#route(rest);
+      this.#add(
+        () => `${replace ? 'replace' : 'add'} route ${describeRoute(rest)}`,
+        w => route.encodeNewRoute(w, request, replace ? 'replace' : append ? 'append' : 'add'),
+      );
+    });
   }
 
   /** Same as `ip route delete`: what is not given matches anything. */
   delRoute(spec: RouteSpec): void {
-    const request = this.#route(spec);
-    this.#add(
-      () => `delete route ${describeRoute(spec)}`,
-      w => route.encodeDelRoute(w, request),
-    );
+    this.#attempt(() => {
+      const request = this.#route(spec);
+      this.#add(
+        () => `delete route ${describeRoute(spec)}`,
+        w => route.encodeDelRoute(w, request),
+      );
+    });
   }
 
   #neighbour(spec: NeighbourSpec): neighbour.NeighbourRequest {
@@ -240,20 +283,24 @@ export class RtnetlinkBatch {
 
   /** Same as `ip neighbour replace ADDRESS lladdr MAC dev LINK nud permanent`. */
   setNeighbour(spec: NeighbourSpec): void {
-    const request = this.#neighbour(spec);
-    this.#add(
-      () => `set neighbour ${spec.address} lladdr ${spec.mac} dev ${spec.link}`,
-      w => neighbour.encodeNewNeighbour(w, request, 'replace'),
-    );
+    this.#attempt(() => {
+      const request = this.#neighbour(spec);
+      this.#add(
+        () => `set neighbour ${spec.address} lladdr ${spec.mac} dev ${spec.link}`,
+        w => neighbour.encodeNewNeighbour(w, request, 'replace'),
+      );
+    });
   }
 
   /** Same as `ip neighbour delete ADDRESS dev LINK`. */
   delNeighbour(spec: NeighbourSpec): void {
-    const request = this.#neighbour(spec);
-    this.#add(
-      () => `delete neighbour ${spec.address} dev ${spec.link}`,
-      w => neighbour.encodeDelNeighbour(w, request),
-    );
+    this.#attempt(() => {
+      const request = this.#neighbour(spec);
+      this.#add(
+        () => `delete neighbour ${spec.address} dev ${spec.link}`,
+        w => neighbour.encodeDelNeighbour(w, request),
+      );
+    });
   }
 
   #fdb(spec: FdbSpec): neighbour.FdbRequest {
@@ -273,21 +320,27 @@ export class RtnetlinkBatch {
 
   /** Same as `bridge fdb replace MAC dev LINK dst DESTINATION self permanent`. */
   setFdb(spec: FdbSpec): void {
-    this.#newFdb(spec, 'replace');
+    this.#attempt(() => {
+      this.#newFdb(spec, 'replace');
+    });
   }
 
   /** Same as `bridge fdb append`: one more destination for the same MAC. */
   appendFdb(spec: FdbSpec): void {
-    this.#newFdb(spec, 'append');
+    this.#attempt(() => {
+      this.#newFdb(spec, 'append');
+    });
   }
 
   /** Same as `bridge fdb delete`. */
   delFdb(spec: FdbSpec): void {
-    const request = this.#fdb(spec);
-    this.#add(
-      () => `delete fdb entry ${describeFdb(spec)}`,
-      w => neighbour.encodeDelFdb(w, request),
-    );
+    this.#attempt(() => {
+      const request = this.#fdb(spec);
+      this.#add(
+        () => `delete fdb entry ${describeFdb(spec)}`,
+        w => neighbour.encodeDelFdb(w, request),
+      );
+    });
   }
 
   #rule(spec: RuleSpec): rule.RuleRequest {
@@ -300,40 +353,48 @@ export class RtnetlinkBatch {
 
   /** Same as `ip rule add`. */
   addRule(spec: RuleSpec): void {
-    const request = this.#rule(spec);
-    this.#add(
-      () => `add rule ${describe(spec)}`,
-      w => rule.encodeNewRule(w, request),
-    );
+    this.#attempt(() => {
+      const request = this.#rule(spec);
+      this.#add(
+        () => `add rule ${describe(spec)}`,
+        w => rule.encodeNewRule(w, request),
+      );
+    });
   }
 
   /** Same as `ip rule delete`. */
   delRule(spec: RuleSpec): void {
-    const request = this.#rule(spec);
-    this.#add(
-      () => `delete rule ${describe(spec)}`,
-      w => rule.encodeDelRule(w, request),
-    );
+    this.#attempt(() => {
+      const request = this.#rule(spec);
+      this.#add(
+        () => `delete rule ${describe(spec)}`,
+        w => rule.encodeDelRule(w, request),
+      );
+    });
   }
 
   /** Same as `ip nexthop replace id N via GATEWAY dev LINK`. */
   setNexthop(spec: NexthopSpec): void {
-    const { gateway, link: dev, ...rest } = spec;
-    const request: nexthop.NexthopRequest = { ...rest };
-    if (gateway !== undefined) request.gateway = requireIp(gateway, 'gateway');
-    if (dev !== undefined) request.linkIndex = this.indexOf(dev);
-    this.#add(
-      () => `set nexthop ${describe(spec)}`,
-      w => nexthop.encodeNewNexthop(w, request, true),
-    );
+    this.#attempt(() => {
+      const { gateway, link: dev, ...rest } = spec;
+      const request: nexthop.NexthopRequest = { ...rest };
+      if (gateway !== undefined) request.gateway = requireIp(gateway, 'gateway');
+      if (dev !== undefined) request.linkIndex = this.indexOf(dev);
+      this.#add(
+        () => `set nexthop ${describe(spec)}`,
+        w => nexthop.encodeNewNexthop(w, request, true),
+      );
+    });
   }
 
   /** Same as `ip nexthop delete id N`. */
   delNexthop(id: number): void {
-    this.#add(
-      () => `delete nexthop ${id}`,
-      w => nexthop.encodeDelNexthop(w, id),
-    );
+    this.#attempt(() => {
+      this.#add(
+        () => `delete nexthop ${id}`,
+        w => nexthop.encodeDelNexthop(w, id),
+      );
+    });
   }
 }
 
@@ -360,7 +421,7 @@ export function describeRoute(spec: RouteSpec): string {
 }
 
 /** Throws the only error as it is, several as one. */
-export function throwErrors(errors: readonly KernelError[]): void {
+export function throwErrors(errors: readonly PodwireError[]): void {
   const [first] = errors;
   if (first === undefined) return;
   if (errors.length === 1) throw first;

@@ -9,10 +9,10 @@ import * as neighbour from '../codec/netlink/neighbour.ts';
 import * as nexthop from '../codec/netlink/nexthop.ts';
 import * as route from '../codec/netlink/route.ts';
 import * as rule from '../codec/netlink/rule.ts';
-import { hasCode, KernelError } from '../lib/errors.ts';
+import { hasCode, KernelError, type PodwireError } from '../lib/errors.ts';
 import { requireIp } from '../lib/ip.ts';
 import { NetlinkSocket, refusal } from './netlink-socket.ts';
-import type { Netns } from './netns.ts';
+import { Netns } from './netns.ts';
 import { RtnetlinkBatch, throwErrors } from './rtnetlink-batch.ts';
 import type {
   AddressSpec,
@@ -54,10 +54,14 @@ export class Rtnetlink implements Disposable {
   }
 
   /** Many requests in few system calls. All are tried; the errors of those that failed are returned. */
-  batch(fill: (batch: RtnetlinkBatch) => void): KernelError[] {
+  batch(fill: (batch: RtnetlinkBatch) => void): PodwireError[] {
     const batch = new RtnetlinkBatch({
       send: (writer, offsets, describe) => this.#send(writer, offsets, describe),
       findLink: name => this.getLink(name)?.index,
+      setUpIn: (netnsFd, name) => {
+        using there = Rtnetlink.open(Netns.fromFd(netnsFd));
+        there.setLink(name, { up: true });
+      },
     });
     fill(batch);
     return batch.flush();
@@ -67,7 +71,7 @@ export class Rtnetlink implements Disposable {
     writer: MessageWriter,
     offsets: readonly number[],
     describe: (index: number) => string,
-  ): KernelError[] {
+  ): PodwireError[] {
     const op = offsets.length === 1 ? describe(0) : `${describe(0)} and ${offsets.length - 1} more requests`;
     return this.#socket
       .transact(writer, offsets, op)

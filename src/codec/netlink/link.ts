@@ -121,7 +121,6 @@ export interface LinkRequest {
     name: string;
     mac?: string;
     mtuBytes?: number;
-    up?: boolean;
     netnsFd?: number;
     masterIndex?: number;
   };
@@ -217,8 +216,7 @@ function encodeInfoData(w: MessageWriter, link: LinkRequest): void {
   }
   if (peer !== undefined)
     w.nest(VETH_INFO_PEER, () => {
-      const up = peer.up === true ? IFF_UP : 0;
-      ifinfomsg(w, 0, 0, up, up);
+      ifinfomsg(w, 0, 0, 0, 0);
       w.attrString(IFLA.IFNAME, peer.name);
       if (peer.mac !== undefined) w.attr(IFLA.ADDRESS, requireMac(peer.mac));
       if (peer.mtuBytes !== undefined) w.attrU32(IFLA.MTU, peer.mtuBytes);

@@ -39,7 +39,7 @@ test('links: bridge, veth across namespaces, vxlan, macvlan', { skip }, async ()
     kind: 'bridge',
     up: true,
     alias: 'podwire:test',
-    bridge: { vlanFiltering: true },
+    bridge: { ageingTimeCs: 500 },
   });
   rt.addLink({
     name: 'v0',
@@ -67,7 +67,7 @@ test('links: bridge, veth across namespaces, vxlan, macvlan', { skip }, async ()
       info_slave_data: Record<string, unknown>;
     };
   assert.equal(shown.get('br0')?.ifalias, 'podwire:test');
-  assert.equal(info('br0').info_data.vlan_filtering, 1);
+  assert.equal(info('br0').info_data.ageing_time, 500);
   assert.equal(shown.get('v0')?.master, 'br0');
   assert.equal(info('v0').info_slave_data.hairpin, true);
   assert.equal(info('v0').info_slave_data.isolated, true);
