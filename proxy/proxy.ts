@@ -1,0 +1,216 @@
+// The service proxy's heart: Services, EndpointSlices and the node in, the desired kernel state of room `proxy` out.
+// It knows neither the API client nor the kernel: the agent feeds it and gives it callbacks. Nothing is written before
+// both lists were seen once whole: half a list would take running Services away (kubernetes#75360).
+import type { EndpointSlice, Node, Service } from '../src/api/types.ts';
+import type { KernelState } from '../src/kernel/state.ts';
+import { errorMessage } from '../src/lib/errors.ts';
+import { type Problem, problemKey } from '../src/lib/problem.ts';
+import type { Logger } from '../src/observe/log.ts';
+import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig } from './backend/iptables/plan/config.ts';
+import { IptablesPlanner } from './backend/iptables/plan/plan.ts';
+import { type HealthCheck, ServiceModel } from './model/model.ts';
+import { serviceKey } from './model/services.ts';
+import type { NodeTopology } from './model/topology.ts';
+import type { Family, ResolvedPort } from './model/types.ts';
+import { SyncLimiter } from './sync-limiter.ts';
+
+const ZONE_LABEL = 'topology.kubernetes.io/zone';
+/** A failed sync is tried again after so long. */
+const RETRY_MS = 1000;
+
+export interface SyncResult {
+  /** The first sync, or one after a failure: everything was written or checked. */
+  full: boolean;
+  durationMs: number;
+  /** Service ports that changed. */
+  changedPorts: number;
+  services: number;
+  endpoints: number;
+}
+
+export interface ServiceProxyOptions {
+  nodeName: string;
+  families?: readonly Family[];
+  iptables?: Partial<IptablesConfig>;
+  /** --iptables-min-sync-period; adaptive when absent. */
+  minSyncPeriodMs?: number;
+  /** The whole desired state, each time it changed. */
+  setDesired: (state: KernelState) => void;
+  /** Resolves when the kernel has what was last given to setDesired; a rejection is retried. */
+  settled?: () => Promise<void>;
+  onSynced?: (result: SyncResult) => void;
+  onHealthChecks?: (checks: HealthCheck[]) => void;
+  onProblems?: (problems: Problem[]) => void;
+  log?: Logger;
+}
+
+export class ServiceProxy {
+  readonly #options: ServiceProxyOptions;
+  readonly #model: ServiceModel;
+  readonly #planner: IptablesPlanner;
+  readonly #limiter: SyncLimiter;
+  readonly #services = new Set<string>();
+  readonly #slices = new Set<string>();
+  #haveServices = false;
+  #haveSlices = false;
+  #full = true;
+  #ready = false;
+  #reported = new Set<string>();
+  #retry: NodeJS.Timeout | undefined;
+  #idle: PromiseWithResolvers<void> | undefined;
+
+  constructor(options: ServiceProxyOptions) {
+    this.#options = options;
+    const families = options.families ?? [4, 6];
+    this.#model = new ServiceModel({ name: options.nodeName }, families);
+    this.#planner = new IptablesPlanner({ ...DEFAULT_IPTABLES_CONFIG, ...options.iptables }, families);
+    this.#limiter = new SyncLimiter(() => this.#sync(), options.minSyncPeriodMs);
+  }
+
+  /** All Services there are; the first call is one half of what the first sync waits for. */
+  setServices(services: readonly Service[]): void {
+    const present = new Set(services.map(({ metadata }) => serviceKey(metadata?.namespace, metadata?.name)));
+    for (const key of this.#services) if (!present.has(key)) this.#removeService(key);
+    for (const service of services) this.#addService(service);
+    this.#haveServices = true;
+    this.#changed();
+  }
+
+  upsertService(service: Service): void {
+    this.#addService(service);
+    this.#changed();
+  }
+
+  deleteService(namespace: string, name: string): void {
+    this.#removeService(serviceKey(namespace, name));
+    this.#changed();
+  }
+
+  /** All EndpointSlices there are; the other half of what the first sync waits for. */
+  setEndpointSlices(slices: readonly EndpointSlice[]): void {
+    const present = new Set(slices.map(({ metadata }) => serviceKey(metadata?.namespace, metadata?.name)));
+    for (const key of this.#slices) if (!present.has(key)) this.#removeSlice(key);
+    for (const slice of slices) this.#addSlice(slice);
+    this.#haveSlices = true;
+    this.#changed();
+  }
+
+  upsertEndpointSlice(slice: EndpointSlice): void {
+    this.#addSlice(slice);
+    this.#changed();
+  }
+
+  deleteEndpointSlice(namespace: string, name: string): void {
+    this.#removeSlice(serviceKey(namespace, name));
+    this.#changed();
+  }
+
+  /** This node's object: its zone decides about topology hints. */
+  setNode(node: Node): void {
+    const topology: NodeTopology = {
+      name: this.#options.nodeName,
+      zone: node.metadata?.labels?.[ZONE_LABEL],
+    };
+    this.#model.setNode(topology);
+    this.#changed();
+  }
+
+  /** True after the first sync that reached the kernel. */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  ports(): Iterable<ResolvedPort> {
+    return this.#model.ports();
+  }
+
+  problems(): Problem[] {
+    return this.#model.problems();
+  }
+
+  /** Resolves when everything given so far is synced. */
+  settled(): Promise<void> {
+    if (!this.#pending) return Promise.resolve();
+    this.#idle ??= Promise.withResolvers<void>();
+    return this.#idle.promise;
+  }
+
+  /** Stops syncing; the rules stay, so that connections go on. */
+  stop(): void {
+    this.#limiter.stop();
+    clearTimeout(this.#retry);
+  }
+
+  get #pending(): boolean {
+    return this.#full || this.#model.hasChanges;
+  }
+
+  #addService(service: Service): void {
+    this.#services.add(serviceKey(service.metadata?.namespace, service.metadata?.name));
+    this.#model.upsertService(service);
+  }
+
+  #removeService(key: string): void {
+    this.#services.delete(key);
+    const [namespace = '', name = ''] = key.split('/');
+    this.#model.deleteService(namespace, name);
+  }
+
+  #addSlice(slice: EndpointSlice): void {
+    this.#slices.add(serviceKey(slice.metadata?.namespace, slice.metadata?.name));
+    this.#model.upsertSlice(slice);
+  }
+
+  #removeSlice(key: string): void {
+    this.#slices.delete(key);
+    const [namespace = '', name = ''] = key.split('/');
+    this.#model.deleteSlice(namespace, name);
+  }
+
+  #changed(): void {
+    if (this.#haveServices && this.#haveSlices && this.#pending) this.#limiter.request();
+  }
+
+  async #sync(): Promise<void> {
+    const started = performance.now();
+    const full = this.#full;
+    this.#full = false;
+    const { ports } = this.#model.update();
+    for (const [id, resolved] of ports) this.#planner.set(id, resolved);
+    try {
+      if (full || ports.size > 0) {
+        this.#options.setDesired(this.#planner.plan());
+        await this.#options.settled?.();
+      }
+    } catch (error) {
+      this.#full = true;
+      this.#options.log?.error({ retryMs: RETRY_MS }, `sync proxy rules: ${errorMessage(error)}`);
+      clearTimeout(this.#retry);
+      this.#retry = setTimeout(() => this.#limiter.request(), RETRY_MS);
+      return;
+    }
+    this.#ready = true;
+    const result: SyncResult = {
+      full,
+      durationMs: performance.now() - started,
+      changedPorts: ports.size,
+      services: this.#services.size,
+      endpoints: this.#planner.endpoints,
+    };
+    this.#options.log?.debug({ ...result }, 'proxy rules synced');
+    this.#options.onHealthChecks?.([...this.#model.healthChecks()]);
+    this.#report(this.#model.problems());
+    this.#options.onSynced?.(result);
+    if (this.#pending) return;
+    this.#idle?.resolve();
+    this.#idle = undefined;
+  }
+
+  #report(problems: Problem[]): void {
+    const fresh = problems.filter(problem => !this.#reported.has(problemKey(problem)));
+    this.#reported = new Set(problems.map(problemKey));
+    for (const { kind, namespace, name, reason, message } of fresh)
+      this.#options.log?.warn({ object: `${kind} ${namespace}/${name}`, reason }, message);
+    if (fresh.length > 0) this.#options.onProblems?.(fresh);
+  }
+}
