@@ -8,7 +8,7 @@
 // what was added to Kubernetes since is in ADDED_FIELDS, ADDED_LISTS and RENAMED below.
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { ADDED_FIELDS, ADDED_LISTS, RENAMED } from './schema-additions.ts';
+import { ADDED_FIELDS, ADDED_LISTS, ADDED_POINTERS, RENAMED } from './schema-additions.ts';
 
 interface ListInfo {
   mergeKey?: string;
@@ -16,6 +16,8 @@ interface ListInfo {
   listType?: string;
   mapKeys?: string[];
   required?: 1;
+  /** Absent and zero differ (a pointer in Go). */
+  pointer?: 1;
 }
 
 interface DeclaredField {
@@ -174,7 +176,28 @@ function readListInfo(): Map<string, ListInfo> {
   return found;
 }
 
+/** `apps.v1.DeploymentSpec.replicas`: fields that Go declares as pointers to scalars. */
+function readPointers(): Set<string> {
+  const found = new Set<string>();
+  for (const file of globSync(
+    'staging/src/k8s.io/{api,apimachinery/pkg/apis,apiextensions-apiserver/pkg/apis}/*/v*/types.go',
+    {
+      cwd: source,
+    },
+  )) {
+    const module = file.split('/').slice(-3, -1).join('.');
+    const text = readFileSync(join(source ?? '', file), 'utf8');
+    for (const [, name = '', body = ''] of text.matchAll(/^type (\w+) struct \{\n([\s\S]*?)^\}/gm))
+      for (const [, field = ''] of body.matchAll(/^\t\w+\s+\*[\w.]+\s+`json:"(\w+)[,"]/gm))
+        found.add(`${module}.${name}.${field}`);
+  }
+  return found;
+}
+
+const NUMERIC = new Set(['int32', 'int64', 'bool', 'string', 'double']);
+
 const protos = readProtos();
+const pointers = readPointers();
 const lists = readListInfo();
 const missing: string[] = [];
 const schema: Record<string, unknown[][]> = {};
@@ -198,6 +221,11 @@ function protoFields(type: string, declared: DeclaredType): Map<string, [FieldNu
         fields.set(inner, [[number, innerNumber], innerType]);
   }
   return fields;
+}
+
+/** A field of an embedded struct is declared there: EphemeralContainer's in EphemeralContainerCommon. */
+function embeddedNames(type: string, field: string): string[] {
+  return type === 'core.v1.EphemeralContainer' ? [`${type}Common.${field}`] : [];
 }
 
 /** A root type has apiVersion and kind (TypeMeta), which the protobuf form keeps in its envelope. */
@@ -237,8 +265,13 @@ for (const module of MODULES)
         ...(old ? lists.get(`${old}.${field.name}`) : {}),
         ...ADDED_LISTS[where],
       };
-      const row: unknown[] = [field.name, number, refine(field.type, proto?.[1], where)];
+      const shown = refine(field.type, proto?.[1], where);
+      const row: unknown[] = [field.name, number, shown];
       if (field.required) info.required = 1;
+      const byPointer = [where, `${old}.${field.name}`, ...embeddedNames(type, field.name)].some(at =>
+        pointers.has(at),
+      );
+      if ((byPointer || ADDED_POINTERS.has(where)) && NUMERIC.has(shown)) info.pointer = 1;
       if (Object.keys(info).length > 0) row.push(info);
       rows.push(row);
     }

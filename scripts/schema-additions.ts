@@ -254,6 +254,46 @@ export const ADDED_LISTS: Record<string, ListFacts> = {
   'policy.v1.PodDisruptionBudgetStatus.conditions': mergedBy('type'),
 };
 
+/** Scalars among the above that Go holds by pointer: there zero is a value and not the same as absent. */
+export const ADDED_POINTERS: ReadonlySet<string> = new Set([
+  'batch.v1.CronJobSpec.timeZone',
+  'batch.v1.JobSpec.backoffLimitPerIndex',
+  'batch.v1.JobSpec.managedBy',
+  'batch.v1.JobSpec.maxFailedIndexes',
+  'batch.v1.JobSpec.suspend',
+  'batch.v1.JobStatus.failedIndexes',
+  'batch.v1.JobStatus.ready',
+  'batch.v1.JobStatus.terminating',
+  'batch.v1.PodFailurePolicyOnExitCodesRequirement.containerName',
+  'batch.v1.SuccessPolicyRule.succeededCount',
+  'batch.v1.SuccessPolicyRule.succeededIndexes',
+  'certificates.v1.CertificateSigningRequestSpec.expirationSeconds',
+  'core.v1.AppArmorProfile.localhostProfile',
+  'core.v1.ClusterTrustBundleProjection.name',
+  'core.v1.ClusterTrustBundleProjection.optional',
+  'core.v1.ClusterTrustBundleProjection.signerName',
+  'core.v1.GRPCAction.service',
+  'core.v1.NodeRuntimeHandlerFeatures.recursiveReadOnlyMounts',
+  'core.v1.PersistentVolumeClaimSpec.volumeAttributesClassName',
+  'core.v1.PersistentVolumeClaimStatus.currentVolumeAttributesClassName',
+  'core.v1.PersistentVolumeSpec.volumeAttributesClassName',
+  'core.v1.PodResourceClaimStatus.resourceClaimName',
+  'core.v1.PodSpec.hostUsers',
+  'core.v1.Probe.terminationGracePeriodSeconds',
+  'core.v1.ServiceSpec.loadBalancerClass',
+  'core.v1.ServiceSpec.trafficDistribution',
+  'core.v1.TopologySpreadConstraint.minDomains',
+  'core.v1.TypedObjectReference.apiGroup',
+  'core.v1.TypedObjectReference.namespace',
+  'core.v1.WindowsSecurityContextOptions.hostProcess',
+  'discovery.v1.Endpoint.zone',
+  'networking.v1.IngressClassParametersReference.namespace',
+  'networking.v1.IngressClassParametersReference.scope',
+  'networking.v1.IngressPortStatus.error',
+  'networking.v1.NetworkPolicyPort.endPort',
+  'storage.v1.CSIDriverSpec.seLinuxMount',
+]);
+
 function moved(from: string, to: string, names: string): [string, string][] {
   return names.split(' ').map(name => [`${to}.${name}`, `${from}.${name}`]);
 }

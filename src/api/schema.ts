@@ -29,6 +29,8 @@ export interface FieldSchema {
   /** True for a map whose values are lists (`userInfo.extra`). */
   readonly nested: boolean;
   readonly required: boolean;
+  /** A scalar whose zero differs from its absence (a pointer in Go): protobuf sends others' zeros always, JSON never. */
+  readonly pointer: boolean;
   readonly mergeKey: string | undefined;
   /** Strategic merge: lists merge instead of being replaced. */
   readonly merges: boolean;
@@ -52,6 +54,7 @@ interface RawInfo {
   listType?: string;
   mapKeys?: string[];
   required?: number;
+  pointer?: number;
 }
 
 type RawField = [name: string, number?: number | number[], type?: string, info?: RawInfo];
@@ -96,6 +99,7 @@ function parseField([name, number = 0, typeText = 'string', info = {}]: RawField
     element: nested ? inner.slice(2) : inner,
     nested,
     required: info.required === 1,
+    pointer: info.pointer === 1,
     mergeKey: info.mergeKey,
     merges: strategies.includes('merge'),
     retainsKeys: strategies.includes('retainKeys'),
