@@ -20,6 +20,7 @@ export interface RunOptions extends NamespaceChoice {
   /** Of stdout and stderr each; 64 MiB unless told. More is an error with code EOVERFLOW. */
   maxOutputBytes?: number;
   signal?: AbortSignal;
+  onStart?: (pid: number) => void;
 }
 
 export interface RunResult {
@@ -59,6 +60,7 @@ export function run(command: string, args: readonly string[], options: RunOption
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     killSignal: 'SIGKILL',
   });
+  if (child.pid !== undefined) options.onStart?.(child.pid);
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   let failure: PodwireError | undefined;
   const abort = (error: PodwireError): void => {

@@ -38,29 +38,41 @@ export interface BatchTransport {
   setUpIn(netnsFd: number, name: string): void;
 }
 
+/** One request that failed, with what the caller had put into `tag` before writing it. */
+export interface BatchFailure {
+  tag: unknown;
+  error: PodwireError;
+}
+
 export class RtnetlinkBatch {
+  /** Kept beside each request written from now on. */
+  tag: unknown;
   readonly #transport: BatchTransport;
   readonly #indexes = new Map<string, number>();
   readonly #writer = new MessageWriter(4096);
   #offsets: number[] = [];
   #ops: (() => string)[] = [];
-  #errors: PodwireError[] = [];
+  #tags: unknown[] = [];
+  #failures: BatchFailure[] = [];
 
   constructor(transport: BatchTransport) {
     this.#transport = transport;
   }
 
-  /** Sends what is pending and returns all errors so far, each naming its object. */
-  flush(): PodwireError[] {
+  /** Sends what is pending and returns all failures so far, each naming its object. */
+  flush(): BatchFailure[] {
     if (this.#offsets.length > 0) {
       const ops = this.#ops;
+      const tags = this.#tags;
       const offsets = this.#offsets;
       this.#ops = [];
+      this.#tags = [];
       this.#offsets = [];
-      this.#errors.push(...this.#transport.send(this.#writer, offsets, index => ops[index]!()));
+      for (const { index, error } of this.#transport.send(this.#writer, offsets, i => ops[i]!()))
+        this.#failures.push({ tag: tags[index], error });
       this.#writer.reset();
     }
-    return this.#errors;
+    return this.#failures;
   }
 
   /** A request that cannot be written (no such link, bad text) is one more failed request; the others go on. */
@@ -69,7 +81,7 @@ export class RtnetlinkBatch {
       write();
     } catch (error) {
       if (!(error instanceof PodwireError)) throw error;
-      this.#errors.push(error);
+      this.#failures.push({ tag: this.tag, error });
     }
   }
 
@@ -83,6 +95,7 @@ export class RtnetlinkBatch {
     }
     this.#offsets.push(offset);
     this.#ops.push(op);
+    this.#tags.push(this.tag);
   }
 
   /** A link's index; ENODEV when there is none of that name. */

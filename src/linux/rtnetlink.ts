@@ -13,7 +13,7 @@ import { hasCode, KernelError, type PodwireError } from '../lib/errors.ts';
 import { requireIp } from '../lib/ip.ts';
 import { NetlinkSocket, refusal } from './netlink-socket.ts';
 import { Netns } from './netns.ts';
-import { RtnetlinkBatch, throwErrors } from './rtnetlink-batch.ts';
+import { type BatchFailure, RtnetlinkBatch, throwErrors } from './rtnetlink-batch.ts';
 import type {
   AddressSpec,
   FdbSpec,
@@ -55,6 +55,11 @@ export class Rtnetlink implements Disposable {
 
   /** Many requests in few system calls. All are tried; the errors of those that failed are returned. */
   batch(fill: (batch: RtnetlinkBatch) => void): PodwireError[] {
+    return this.tryBatch(fill).map(failure => failure.error);
+  }
+
+  /** Like batch; each failure comes with what `batch.tag` was when its request was written. */
+  tryBatch(fill: (batch: RtnetlinkBatch) => void): BatchFailure[] {
     const batch = new RtnetlinkBatch({
       send: (writer, offsets, describe) => this.#send(writer, offsets, describe),
       findLink: name => this.getLink(name)?.index,
@@ -71,11 +76,12 @@ export class Rtnetlink implements Disposable {
     writer: MessageWriter,
     offsets: readonly number[],
     describe: (index: number) => string,
-  ): PodwireError[] {
+  ): { index: number; error: PodwireError }[] {
     const op = offsets.length === 1 ? describe(0) : `${describe(0)} and ${offsets.length - 1} more requests`;
-    return this.#socket
-      .transact(writer, offsets, op)
-      .map(failure => refusal(describe(failure.index), failure.answer));
+    return this.#socket.transact(writer, offsets, op).map(failure => ({
+      index: failure.index,
+      error: refusal(describe(failure.index), failure.answer),
+    }));
   }
 
   #one(fill: (batch: RtnetlinkBatch) => void): void {
