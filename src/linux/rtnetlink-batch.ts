@@ -31,7 +31,7 @@ export interface BatchTransport {
     writer: MessageWriter,
     offsets: readonly number[],
     describe: (index: number) => string,
-  ): PodwireError[];
+  ): { index: number; error: PodwireError }[];
   /** The index of a link; undefined when there is none of that name. */
   findLink(name: string): number | undefined;
   /** Same as `ip -n NAMESPACE link set NAME up`. */
