@@ -10,12 +10,11 @@ export interface Clock {
 /** setTimeout takes at most 2^31 - 1 ms; beyond, it fires at once. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
-/** The machine's clock. Pending timers do not keep the process alive. */
+/** The machine's clock. A pending timer keeps the process alive: a daemon that waits for its server must not end. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   after: (ms, fn) => {
     const timer = setTimeout(fn, Math.min(Math.max(ms, 0), MAX_TIMEOUT_MS));
-    timer.unref();
     return () => clearTimeout(timer);
   },
 };

@@ -1,0 +1,53 @@
+// Events: repeats are counted, storms are cut, nothing ever throws.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Pod } from '../../../src/api/types.ts';
+import { EventRecorder } from '../../../src/client/event-recorder.ts';
+import { RESOURCE } from '../../../src/client/resources.ts';
+import { FakeApi } from '../../harness/fake-api.ts';
+
+const pod: Pod = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'ns', uid: 'u' } };
+
+test('the same event again counts up', async () => {
+  const api = new FakeApi();
+  const recorder = new EventRecorder({ client: api.client(), component: 'test', host: 'node-1' });
+  for (let i = 0; i < 3; i++) recorder.event(pod, 'Normal', 'Started', 'container a');
+  recorder.event(pod, 'Warning', 'Failed', 'container b');
+  await recorder.flush();
+  const events = api.all(RESOURCE.events);
+  assert.deepEqual(
+    events.map(({ reason, type, message, count }) => [reason, type, message, count]),
+    [
+      ['Started', 'Normal', 'container a', 3],
+      ['Failed', 'Warning', 'container b', 1],
+    ],
+  );
+  assert.deepEqual(events[0]?.involvedObject, {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    name: 'p',
+    namespace: 'ns',
+    uid: 'u',
+  });
+  assert.deepEqual(events[0]?.source, { component: 'test', host: 'node-1' });
+});
+
+test('many similar ones are combined, then cut', async () => {
+  const api = new FakeApi();
+  const recorder = new EventRecorder({ client: api.client(), component: 'test' });
+  for (let i = 0; i < 100; i++) recorder.event(pod, 'Warning', 'Failed', `attempt ${i}`);
+  await recorder.flush();
+  const messages = api.all(RESOURCE.events).map(event => event.message ?? '');
+  assert.equal(messages.filter(message => message.startsWith('(combined')).length, 15);
+  assert.equal(messages.length, 25);
+});
+
+test('a server that refuses does not disturb', async () => {
+  const api = new FakeApi();
+  api.intercept = () => {
+    throw Object.assign(new Error('no'), { status: 403 });
+  };
+  const recorder = new EventRecorder({ client: api.client(), component: 'test' });
+  recorder.event(pod, 'Normal', 'A', 'b');
+  await recorder.flush();
+});
