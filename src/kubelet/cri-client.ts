@@ -152,7 +152,8 @@ export class CriClient {
 
   async listContainers(labelSelector: Record<string, string> = {}): Promise<Container[]> {
     const method = this.#runtime.listContainers.bind(this.#runtime);
-    return (await call('ListContainers', method, { filter: { id: '', podSandboxId: '', labelSelector } })).containers;
+    return (await call('ListContainers', method, { filter: { id: '', podSandboxId: '', labelSelector } }))
+      .containers;
   }
 
   /** undefined when there is no such container. */
@@ -180,7 +181,8 @@ export class CriClient {
   }
 
   async attach(request: AttachRequest): Promise<string> {
-    return (await call(`Attach ${request.containerId}`, this.#runtime.attach.bind(this.#runtime), request)).url;
+    return (await call(`Attach ${request.containerId}`, this.#runtime.attach.bind(this.#runtime), request))
+      .url;
   }
 
   async portForward(podSandboxId: string, port: number[]): Promise<string> {

@@ -1,0 +1,137 @@
+// All pods of the node: a worker each, the relist that notices what the runtime did by itself (PLEG), and the clean-up
+// of what runs for pods the API does not have.
+import type { Pod, Stored } from '../api/types.ts';
+import { sleep } from '../lib/clock.ts';
+import { errorMessage, hasCode } from '../lib/errors.ts';
+import type { NodeContext } from './node-context.ts';
+import { PodWorker } from './pod-worker.ts';
+import type { PodSummary } from './runtime-state.ts';
+
+const RELIST_MS = 1_000;
+
+export class PodManager {
+  readonly #context: NodeContext;
+  readonly #workers = new Map<string, PodWorker>();
+  #seen = new Map<string, string>();
+  #complete = false;
+  #relistError: string | undefined;
+
+  constructor(context: NodeContext) {
+    this.#context = context;
+  }
+
+  /** A pod of this node as the API has it now. */
+  setPod(pod: Stored<Pod>): void {
+    const { uid, namespace = 'default', name } = pod.metadata;
+    const known = this.#workers.get(uid);
+    if (known) {
+      known.update(pod);
+      return;
+    }
+    this.#addWorker(new PodWorker(this.#context, { uid, namespace, name }, pod, this.#finished));
+  }
+
+  /** The API has deleted the pod. */
+  removePod(uid: string): void {
+    this.#workers.get(uid)?.markGone();
+  }
+
+  /** From now on pods the API has not named are orphans. */
+  setComplete(): void {
+    this.#complete = true;
+  }
+
+  wake(uid: string): void {
+    this.#workers.get(uid)?.wake();
+  }
+
+  pods(): Stored<Pod>[] {
+    return [...this.#workers.values()].map(worker => worker.pod).filter(pod => pod !== undefined);
+  }
+
+  findPod(namespace: string, name: string): Stored<Pod> | undefined {
+    return this.pods().find(pod => pod.metadata.namespace === namespace && pod.metadata.name === name);
+  }
+
+  /** undefined: the last relist worked. */
+  get relistError(): string | undefined {
+    return this.#relistError;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([this.#relistLoop(signal), this.#eventLoop(signal)]);
+  }
+
+  /** Ends the loops of all workers; what runs goes on running. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.#workers.values()].map(worker => worker.stop()));
+  }
+
+  readonly #finished = (worker: PodWorker): void => {
+    this.#workers.delete(worker.identity.uid);
+  };
+
+  #addWorker(worker: PodWorker): void {
+    this.#workers.set(worker.identity.uid, worker);
+    worker.wake();
+  }
+
+  async #relistLoop(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.relist();
+        if (this.#relistError !== undefined) this.#context.log.info('the container runtime answers again');
+        this.#relistError = undefined;
+      } catch (thrown) {
+        if (this.#relistError === undefined)
+          this.#context.log.error(
+            { error: thrown },
+            `the container runtime does not answer: ${errorMessage(thrown)}`,
+          );
+        this.#relistError = errorMessage(thrown);
+      }
+      await sleep(RELIST_MS, signal);
+    }
+  }
+
+  /** One look at the runtime: wakes the workers of pods that changed, and ends pods that are nobody's. */
+  async relist(): Promise<void> {
+    const pods = await this.#context.runtime.list();
+    const seen = new Map<string, string>();
+    for (const [uid, summary] of pods) {
+      seen.set(uid, summary.fingerprint);
+      const orphan = this.#complete && !this.#workers.has(uid);
+      if (orphan || this.#seen.get(uid) !== summary.fingerprint) this.#changed(summary);
+    }
+    for (const uid of this.#seen.keys()) if (!pods.has(uid)) this.wake(uid);
+    this.#seen = seen;
+  }
+
+  #changed(summary: PodSummary): void {
+    const worker = this.#workers.get(summary.uid);
+    if (worker) {
+      worker.wake();
+    } else if (this.#complete) {
+      this.#context.log.info(
+        { pod: `${summary.namespace}/${summary.name}` },
+        'ending a pod that the API does not have',
+      );
+      this.#addWorker(new PodWorker(this.#context, summary, undefined, this.#finished));
+    }
+  }
+
+  /** Runtimes with container events make the relist a safety net; containerd 1.6 has none. */
+  async #eventLoop(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        for await (const event of this.#context.cri.containerEvents(signal)) {
+          const uid = event.podSandboxStatus?.metadata?.uid;
+          if (uid) this.wake(uid);
+        }
+      } catch (thrown) {
+        if (hasCode(thrown, 'CRI_UNIMPLEMENTED')) return;
+      }
+      await sleep(RELIST_MS, signal);
+    }
+  }
+}
