@@ -69,6 +69,13 @@ export function resolvePort(
     reachable: [...reachable]
       .sort(([left], [right]) => (left < right ? -1 : 1))
       .map(([, endpoint]) => endpoint),
+    ...(port.protocol === 'UDP'
+      ? {
+          serving: endpoints
+            .filter(endpoint => endpoint.serving)
+            .map(({ ip, port: number }) => joinHostPort(ip, number)),
+        }
+      : {}),
     hasEndpoints,
   };
   const refusal = (policyLocal: boolean): ResolvedPort['internalRefusal'] => {

@@ -57,6 +57,8 @@ export interface ResolvedPort {
   readonly local: readonly Endpoint[];
   /** The union, each once. */
   readonly reachable: readonly Endpoint[];
+  /** UDP only: every endpoint that still answers, wherever it is; a tracked flow to another one is stale. */
+  readonly serving?: readonly string[];
   /** Usable endpoints exist somewhere, though perhaps not for this node's policy. */
   readonly hasEndpoints: boolean;
   /** What becomes of traffic to the cluster IP, when it goes to no endpoint. */
