@@ -69,10 +69,12 @@ function call<Q, A>(
 }
 
 export class CriClient {
+  readonly socketPath: string;
   readonly #runtime: RuntimeServiceClient;
   readonly #images: ImageServiceClient;
 
   constructor(socketPath: string) {
+    this.socketPath = socketPath;
     const address = `unix:${socketPath}`;
     this.#runtime = new RuntimeServiceClient(address, credentials.createInsecure(), CHANNEL_OPTIONS);
     this.#images = new ImageServiceClient(address, credentials.createInsecure(), {

@@ -1,13 +1,17 @@
 // All pods of the node: a worker each, the relist that notices what the runtime did by itself (PLEG), and the clean-up
 // of what runs for pods the API does not have.
+import { status } from '@grpc/grpc-js';
 import type { Pod, Stored } from '../api/types.ts';
 import { sleep } from '../lib/clock.ts';
 import { errorMessage, hasCode } from '../lib/errors.ts';
+import { followContainerdEvents } from './containerd-events.ts';
 import type { NodeContext } from './node-context.ts';
 import { PodWorker } from './pod-worker.ts';
 import type { PodSummary } from './runtime-state.ts';
 
 const RELIST_MS = 1_000;
+/** The runtime's CRI side needs a moment to take in the event that we see at the same time. */
+const EVENT_SETTLE_MS = 15;
 
 export class PodManager {
   readonly #context: NodeContext;
@@ -120,7 +124,7 @@ export class PodManager {
     }
   }
 
-  /** Runtimes with container events make the relist a safety net; containerd 1.6 has none. */
+  /** Runtimes that tell of events make the relist a safety net. */
   async #eventLoop(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
@@ -129,9 +133,29 @@ export class PodManager {
           if (uid) this.wake(uid);
         }
       } catch (thrown) {
-        if (hasCode(thrown, 'CRI_UNIMPLEMENTED')) return;
+        if (hasCode(thrown, 'CRI_UNIMPLEMENTED')) return this.#containerdLoop(signal);
       }
       await sleep(RELIST_MS, signal);
     }
+  }
+
+  /** containerd before 1.7 has no CRI events, but events of its own. */
+  async #containerdLoop(signal: AbortSignal): Promise<void> {
+    let pending: NodeJS.Timeout | undefined;
+    const relistSoon = () => {
+      pending ??= setTimeout(() => {
+        pending = undefined;
+        this.relist().catch(error => this.#context.log.debug({ error }, 'relist after an event'));
+      }, EVENT_SETTLE_MS);
+    };
+    while (!signal.aborted) {
+      try {
+        await followContainerdEvents(this.#context.cri.socketPath, relistSoon, signal);
+      } catch (thrown) {
+        if ((thrown as { code?: unknown }).code === status.UNIMPLEMENTED) return;
+      }
+      await sleep(RELIST_MS, signal);
+    }
+    clearTimeout(pending);
   }
 }
