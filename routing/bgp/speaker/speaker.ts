@@ -1,0 +1,588 @@
+// The BGP speaker: neighbours, tables, decision, export, and the way to the kernel, put together.
+//
+//   Peer ──UPDATE──▶ Receiver ──▶ Rib (all paths) ──dirty nets──▶ flush, once per turn of the event loop:
+//                                                                   LocRib.choose ─▶ AdjRibOut (one a group) ─▶ Peers
+//                                                                                └─▶ RouteSink ─▶ kernel
+// Everything runs on one thread and in this order, so nothing is locked. Configuration is replaced as a whole; what
+// need not reset a session does not.
+import type { Socket } from 'node:net';
+import { cidrContains, formatCidr } from '../../../src/lib/cidr.ts';
+import { canonicalIp, parseIp } from '../../../src/lib/ip.ts';
+import type { Logger } from '../../../src/observe/log.ts';
+import type { SessionEnd } from '../fsm/events.ts';
+import type { Negotiated } from '../fsm/negotiate.ts';
+import { FAMILIES, type Family } from '../packet/context.ts';
+import { BgpMessageError } from '../packet/error.ts';
+import { CEASE, ERROR } from '../packet/iana.ts';
+import { ceaseWithText, hardReset, type NotificationMessage } from '../packet/message/notification.ts';
+import { encodeRouteRefresh, REFRESH, type RouteRefreshMessage } from '../packet/message/route-refresh.ts';
+import { PathAttributes } from '../packet/path-attributes.ts';
+import { change, dependsOnPrefix } from '../policy/evaluate.ts';
+import { ACCEPT_ALL } from '../policy/policy.ts';
+import { AttributeStore } from '../rib/attribute-store.ts';
+import type { PathSource } from '../rib/path-source.ts';
+import { Rib } from '../rib/rib.ts';
+import { Peer, type PeerHandler } from '../session/peer.ts';
+import { type PeerConfig, sessionKey } from '../session/peer-config.ts';
+import type { Listener, Transport } from '../session/transport.ts';
+import { AdjRibOut } from './adj-rib-out.ts';
+import type { ExportContext } from './export.ts';
+import { type ImportContext, importRoute } from './import.ts';
+import { LocRib } from './loc-rib.ts';
+import { Neighbour } from './neighbour.ts';
+import { adjacentNextHops, type NextHopResolver, NextHops } from './next-hops.ts';
+import { BOTH_FAMILIES, localAsnOf, localOpen, routerIdNumber } from './open.ts';
+import { Receiver } from './receive.ts';
+import type { RouteSink } from './route-sink.ts';
+import type { OriginatedRoute, SpeakerConfig } from './speaker-config.ts';
+
+export interface SpeakerOptions {
+  readonly config: SpeakerConfig;
+  readonly transport: Transport;
+  readonly log: Logger;
+  readonly resolver?: NextHopResolver;
+  readonly sink?: RouteSink;
+  /** This node's addresses, next hops that cannot be meant. */
+  readonly isOwnAddress?: (address: string) => boolean;
+  /** The kernel still has our routes of before (RFC 4724, restarting speaker). */
+  readonly restarting?: boolean;
+  /** How long to wait for peers before End-of-RIB and the sweep; a peer that is down is never waited for longer. */
+  readonly deferralMs?: number;
+}
+
+const DEFAULT_DEFERRAL_MS = 3000;
+const COLLECT_EVERY_MS = 30_000;
+const LOCAL_SOURCE: PathSource = {
+  index: 0,
+  kind: 'local',
+  name: 'local',
+  address: '',
+  asn: 0,
+  routerId: 0,
+  reflectorClient: false,
+};
+
+const cease = (subcode: number): NotificationMessage => ({
+  code: ERROR.CEASE,
+  subcode,
+  data: new Uint8Array(0),
+});
+
+export class Speaker implements PeerHandler {
+  config: SpeakerConfig;
+  readonly store = new AttributeStore();
+  readonly ribs: Readonly<Record<Family, Rib>>;
+  readonly locRibs: Readonly<Record<Family, LocRib>>;
+  readonly nextHops: NextHops;
+  /** By source index; 0 is our own. */
+  readonly sources: (PathSource | undefined)[] = [LOCAL_SOURCE];
+  readonly neighbours = new Map<string, Neighbour>();
+  readonly startedAtMs = Date.now();
+  /** Until then the R bit is set and End-of-RIB is held back. */
+  complete = false;
+  readonly #options: SpeakerOptions;
+  readonly #log: Logger;
+  readonly #byPeer = new Map<Peer, Neighbour>();
+  readonly #groups: Record<Family, Map<string, AdjRibOut>> = { 4: new Map(), 6: new Map() };
+  readonly #scratch = AdjRibOut.scratch();
+  readonly #originated = new Map<string, { route: OriginatedRoute; key: string }>();
+  #listeners: Listener[] = [];
+  #running = false;
+  #flushing: NodeJS.Immediate | undefined;
+  #deferral: NodeJS.Timeout | undefined;
+  #collector: NodeJS.Timeout | undefined;
+  #emptied: Record<Family, number[]> = { 4: [], 6: [] };
+
+  constructor(options: SpeakerOptions) {
+    this.#options = options;
+    this.config = options.config;
+    this.#log = options.log;
+    this.nextHops = new NextHops(options.resolver ?? adjacentNextHops);
+    const dirty = (): void => this.#scheduleFlush();
+    this.ribs = { 4: new Rib(4, this.store, dirty), 6: new Rib(6, this.store, dirty) };
+    this.locRibs = {
+      4: new LocRib(this.ribs[4], this.sources, this.nextHops),
+      6: new LocRib(this.ribs[6], this.sources, this.nextHops),
+    };
+  }
+
+  async start(): Promise<void> {
+    if (this.#running) return;
+    this.#running = true;
+    this.complete = this.#options.restarting !== true;
+    for (const { address, port } of this.config.listen)
+      this.#listeners.push(
+        await this.#options.transport.listen({
+          address,
+          port,
+          onConnection: socket => this.#accept(socket),
+        }),
+      );
+    this.#applyOriginated();
+    this.#applyPeers();
+    this.#deferral = setTimeout(() => this.#finishStart(), this.#options.deferralMs ?? DEFAULT_DEFERRAL_MS);
+    this.#collector = setInterval(() => this.store.collect(), COLLECT_EVERY_MS);
+    this.#collector.unref();
+  }
+
+  /** `keepRoutes` leaves peers and kernel believing that we come back (RFC 4724); otherwise all is taken down. */
+  async stop(options: { keepRoutes?: boolean; text?: string } = {}): Promise<void> {
+    if (!this.#running) return;
+    this.#running = false;
+    clearTimeout(this.#deferral);
+    clearInterval(this.#collector);
+    for (const listener of this.#listeners) listener.close();
+    this.#listeners = [];
+    const shutdown = ceaseWithText(CEASE.ADMIN_SHUTDOWN, options.text ?? '');
+    for (const { peer } of [...this.neighbours.values()]) {
+      const hard = peer.negotiated?.gracefulNotification === true;
+      if (options.keepRoutes === true) peer.abandon();
+      else peer.stop(hard ? hardReset(shutdown) : shutdown);
+    }
+    clearImmediate(this.#flushing);
+    this.#flushing = undefined;
+    if (options.keepRoutes !== true) this.#flush();
+  }
+
+  /** Replaces the configuration. Sessions are reset only for what they negotiated. */
+  async configure(config: SpeakerConfig): Promise<void> {
+    const before = this.config;
+    this.config = config;
+    if (!this.#running) return;
+    const identity = (c: SpeakerConfig): string => `${c.asn} ${c.routerId} ${c.clusterId ?? ''}`;
+    if (identity(before) !== identity(config))
+      for (const name of [...this.neighbours.keys()]) this.#remove(name, CEASE.CONFIGURATION_CHANGE);
+    await this.#applyListeners();
+    this.#applyOriginated();
+    this.#applyPeers();
+  }
+
+  /** Next hops may resolve otherwise now (a link went, an address came). */
+  nextHopsChanged(): void {
+    const changed = this.nextHops.refresh();
+    if (changed.size === 0) return;
+    for (const family of FAMILIES) {
+      const rib = this.ribs[family];
+      rib.forEachPath(path => {
+        if (changed.has(rib.entry[path]!.attributes.nextHop ?? '')) rib.touch(rib.netOf[path]!);
+      });
+    }
+  }
+
+  /** Asks a peer for its routes again (RFC 2918); all of them when no name is given. */
+  requestRefresh(name?: string): void {
+    for (const { peer } of this.neighbours.values())
+      if ((name === undefined || peer.name === name) && peer.negotiated?.routeRefresh === true)
+        for (const family of peer.negotiated.families) peer.send(encodeRouteRefresh(family));
+  }
+
+  /** Resolves once everything received so far has been worked in. */
+  settled(): Promise<void> {
+    return new Promise(resolve => setImmediate(() => setImmediate(resolve)));
+  }
+
+  groupsOf(family: Family): readonly AdjRibOut[] {
+    return [...this.#groups[family].values()];
+  }
+
+  originatedRoutes(): readonly OriginatedRoute[] {
+    return [...this.#originated.values()].map(({ route }) => route);
+  }
+
+  importContext(neighbour: Neighbour): ImportContext {
+    const { config } = neighbour.peer;
+    const policy = config.importPolicy ?? ACCEPT_ALL;
+    const own = new Set(this.config.listen.map(({ address }) => address));
+    const local = neighbour.peer.localAddress;
+    if (local !== undefined) own.add(canonicalIp(local) ?? local);
+    return {
+      source: neighbour.source,
+      localAsns: [...new Set([this.config.asn, localAsnOf(this.config, config)])],
+      routerId: routerIdNumber(this.config.routerId),
+      clusterId: this.#clusterId,
+      allowOwnAs: config.allowOwnAs ?? 0,
+      enforceFirstAs: config.enforceFirstAs ?? true,
+      policy,
+      policyDependsOnPrefix: dependsOnPrefix(policy),
+      isOwnAddress: address => own.has(address) || this.#options.isOwnAddress?.(address) === true,
+    };
+  }
+
+  get #clusterId(): number {
+    return routerIdNumber(this.config.clusterId ?? this.config.routerId);
+  }
+
+  // --- neighbours -----------------------------------------------------------
+
+  async #applyListeners(): Promise<void> {
+    const wanted = new Map(this.config.listen.map(l => [`${l.address} ${l.port}`, l]));
+    const kept: Listener[] = [];
+    for (const listener of this.#listeners)
+      if (wanted.delete(`${listener.address} ${listener.port}`)) kept.push(listener);
+      else listener.close();
+    this.#listeners = kept;
+    for (const { address, port } of wanted.values())
+      kept.push(
+        await this.#options.transport.listen({
+          address,
+          port,
+          onConnection: socket => this.#accept(socket),
+        }),
+      );
+  }
+
+  #applyPeers(): void {
+    const wanted = new Map(this.config.peers.map(peer => [peer.name, peer]));
+    for (const [name, neighbour] of [...this.neighbours]) {
+      const config = wanted.get(name);
+      if (neighbour.dynamic) continue;
+      if (config === undefined) this.#remove(name, CEASE.PEER_DECONFIGURED);
+      else if (sessionKey(config) !== sessionKey(neighbour.peer.config))
+        this.#remove(name, CEASE.CONFIGURATION_CHANGE);
+      else this.#update(neighbour, config);
+    }
+    for (const config of wanted.values()) if (!this.neighbours.has(config.name)) this.#add(config, false);
+  }
+
+  #add(config: PeerConfig, dynamic: boolean): Neighbour {
+    const free = this.sources.indexOf(undefined);
+    const index = free < 0 ? this.sources.length : free;
+    const peer = new Peer({
+      config,
+      open: () => localOpen(this.config, peer.config, !this.complete),
+      handler: this,
+      transport: this.#options.transport,
+      log: this.#log,
+    });
+    const source: PathSource = {
+      index,
+      kind: 'external',
+      name: config.name,
+      address: config.address,
+      asn: config.asn ?? 0,
+      routerId: 0,
+      reflectorClient: config.reflectorClient === true,
+    };
+    this.sources[index] = source;
+    const neighbour = new Neighbour({ peer, index, dynamic, source, ribs: this.ribs });
+    this.neighbours.set(config.name, neighbour);
+    this.#byPeer.set(peer, neighbour);
+    this.#setPassword(config, config.password);
+    peer.start();
+    return neighbour;
+  }
+
+  #remove(name: string, subcode: number): void {
+    const neighbour = this.neighbours.get(name);
+    if (neighbour === undefined) return;
+    const hard = neighbour.peer.negotiated?.gracefulNotification === true;
+    neighbour.peer.stop(hard ? hardReset(cease(subcode)) : cease(subcode));
+    neighbour.removeRoutes();
+    // The index is free once no path refers to it, which removeRoutes saw to.
+    this.sources[neighbour.index] = undefined;
+    this.neighbours.delete(name);
+    this.#byPeer.delete(neighbour.peer);
+    this.#setPassword(neighbour.peer.config, undefined);
+  }
+
+  /** Live changes: policies and limits. */
+  #update(neighbour: Neighbour, config: PeerConfig): void {
+    const before = neighbour.peer.config;
+    neighbour.peer.config = config;
+    const live = ({ importPolicy, allowOwnAs, enforceFirstAs }: PeerConfig): string =>
+      JSON.stringify([importPolicy, allowOwnAs, enforceFirstAs]);
+    if (neighbour.receiver !== undefined && live(before) !== live(config)) this.#reimport(neighbour);
+    const { negotiated } = neighbour.peer;
+    const outgoing = ({ exportPolicy, nextHopMode }: PeerConfig): string =>
+      JSON.stringify([exportPolicy, nextHopMode]);
+    if (negotiated !== undefined && outgoing(before) !== outgoing(config)) {
+      this.#leaveGroups(neighbour, true);
+      this.#joinGroups(neighbour, negotiated, false);
+    }
+  }
+
+  /** Import policy changed: the paths are all there, unfiltered, so no refresh is needed. */
+  #reimport(neighbour: Neighbour): void {
+    const context = this.importContext(neighbour);
+    neighbour.receiver!.context = context;
+    for (const family of FAMILIES) {
+      const rib = this.ribs[family];
+      rib.forEachPath(path => {
+        if (rib.source[path] !== neighbour.index) return;
+        const net = rib.netOf[path]!;
+        const verdict = importRoute(context, rib.received[path]!, this.store, {
+          family,
+          words: rib.nets.words,
+          at: net * rib.nets.stride,
+          length: rib.nets.lengths[net]!,
+        });
+        rib.setImported(path, typeof verdict === 'string' ? undefined : verdict);
+      });
+    }
+  }
+
+  #setPassword(config: PeerConfig, key: string | undefined): void {
+    if (config.password === undefined) return;
+    const v6 = config.address.includes(':');
+    for (const listener of this.#listeners)
+      if (listener.address.includes(':') === v6) listener.setPassword(config.address, key);
+  }
+
+  #accept(socket: Socket): void {
+    const address = canonicalIp(socket.remoteAddress ?? '') ?? '';
+    const neighbour = this.#findByAddress(address) ?? this.#admitDynamic(address);
+    if (neighbour === undefined) {
+      this.#log.warn({ address }, 'connection from an address that is no configured peer');
+      socket.on('error', () => undefined).destroy();
+      return;
+    }
+    const { ttlSecurityHops } = neighbour.peer.config;
+    if (ttlSecurityHops !== undefined) this.#options.transport.secureAccepted(socket, 256 - ttlSecurityHops);
+    neighbour.peer.accept(socket);
+  }
+
+  #findByAddress(address: string): Neighbour | undefined {
+    for (const neighbour of this.neighbours.values())
+      if (neighbour.peer.config.address === address) return neighbour;
+    return undefined;
+  }
+
+  #admitDynamic(address: string): Neighbour | undefined {
+    const bytes = parseIp(address);
+    if (bytes === undefined) return undefined;
+    for (const range of this.config.dynamicPeers ?? []) {
+      if (!cidrContains(range.cidr, bytes)) continue;
+      const count = [...this.neighbours.values()].filter(
+        n => n.dynamic && n.peer.name.startsWith(`${range.name}:`),
+      ).length;
+      if (count >= range.limit) return undefined;
+      return this.#add({ ...range.template, name: `${range.name}:${address}`, address, passive: true }, true);
+    }
+    return undefined;
+  }
+
+  // --- sessions (PeerHandler) -----------------------------------------------
+
+  established(peer: Peer, negotiated: Negotiated): void {
+    const neighbour = this.#byPeer.get(peer);
+    if (neighbour === undefined) return;
+    neighbour.source = {
+      ...neighbour.source,
+      kind: negotiated.external ? 'external' : 'internal',
+      asn: negotiated.peer.asn,
+      routerId: negotiated.peer.routerId,
+    };
+    this.sources[neighbour.index] = neighbour.source;
+    neighbour.receiver = new Receiver({
+      ribs: this.ribs,
+      store: this.store,
+      negotiated,
+      context: this.importContext(neighbour),
+      hooks: {
+        endOfRib: family => {
+          neighbour.finished(family);
+          this.#checkComplete();
+        },
+        problems: problems => {
+          neighbour.malformed += problems.length;
+          this.#log.warn({ peer: peer.name, problems }, 'malformed path attributes');
+        },
+      },
+    });
+    neighbour.resumed(negotiated);
+    this.#joinGroups(neighbour, negotiated, this.complete);
+    this.#checkComplete();
+  }
+
+  update(peer: Peer, buffer: Buffer, start: number, end: number): void {
+    const neighbour = this.#byPeer.get(peer);
+    neighbour?.receiver?.update(buffer, start, end);
+    const limit = peer.config.maxPrefixes;
+    if (limit !== undefined && neighbour !== undefined && neighbour.receivedTotal > limit)
+      throw new BgpMessageError(
+        ERROR.CEASE,
+        CEASE.MAX_PREFIXES,
+        'prefixes',
+        start,
+        `the peer announced more than ${limit} prefixes`,
+      );
+  }
+
+  refresh(peer: Peer, message: RouteRefreshMessage): void {
+    const neighbour = this.#byPeer.get(peer);
+    const { family, subtype } = message;
+    if (neighbour === undefined || family === undefined) return;
+    if (subtype === REFRESH.BEGIN) this.ribs[family].markStale(neighbour.index);
+    else if (subtype === REFRESH.END) this.ribs[family].sweepStale(neighbour.index);
+    else if (subtype === REFRESH.REQUEST) {
+      const group = neighbour.groups.get(family);
+      // RFC 7313 section 4: begin and end mark the answer. A member that lags gets its end later than its begin
+      // promises, so they are sent only when the answer goes out in one piece.
+      const marked =
+        peer.negotiated?.enhancedRouteRefresh === true && group?.lags(neighbour.member) === false;
+      if (marked) peer.send(encodeRouteRefresh(family, REFRESH.BEGIN));
+      group?.resend(neighbour.member, marked ? encodeRouteRefresh(family, REFRESH.END) : undefined);
+    }
+  }
+
+  down(peer: Peer, end: SessionEnd): void {
+    const neighbour = this.#byPeer.get(peer);
+    if (neighbour === undefined) return;
+    const negotiated = neighbour.receiver?.negotiated;
+    neighbour.receiver = undefined;
+    this.#leaveGroups(neighbour, false);
+    neighbour.ended(end, negotiated);
+    if (neighbour.dynamic && this.#running)
+      setImmediate(() => {
+        if (peer.state !== 'Established' && neighbour.staleSinceMs === undefined)
+          this.#remove(peer.name, CEASE.PEER_DECONFIGURED);
+      });
+  }
+
+  drained(peer: Peer): void {
+    const neighbour = this.#byPeer.get(peer);
+    if (neighbour === undefined) return;
+    for (const group of neighbour.groups.values()) group.drain(neighbour.member);
+  }
+
+  // --- export groups ----------------------------------------------------------
+
+  exportContext(neighbour: Neighbour, negotiated: Negotiated): ExportContext {
+    const { config } = neighbour.peer;
+    const policy = config.exportPolicy ?? ACCEPT_ALL;
+    const nextHops: Partial<Record<Family, string>> = { ...this.config.nextHops };
+    const local = canonicalIp(neighbour.peer.localAddress ?? '');
+    if (local !== undefined) nextHops[local.includes(':') ? 6 : 4] = local;
+    return {
+      external: negotiated.external,
+      localAsn: localAsnOf(this.config, config),
+      routerId: routerIdNumber(this.config.routerId),
+      clusterId: this.#clusterId,
+      reflectorClient: config.reflectorClient === true,
+      nextHopMode: config.nextHopMode ?? 'auto',
+      nextHops,
+      extendedNextHop: negotiated.extendedNextHop,
+      policy,
+      policyDependsOnPrefix: dependsOnPrefix(policy),
+    };
+  }
+
+  #joinGroups(neighbour: Neighbour, negotiated: Negotiated, endOfRib: boolean): void {
+    const context = this.exportContext(neighbour, negotiated);
+    for (const family of negotiated.families) {
+      const key = JSON.stringify([context, negotiated.send]);
+      let group = this.#groups[family].get(key);
+      if (group === undefined) {
+        group = new AdjRibOut({
+          rib: this.ribs[family],
+          sources: this.sources,
+          context,
+          send: negotiated.send,
+          scratch: this.#scratch,
+        });
+        this.#groups[family].set(key, group);
+      }
+      neighbour.groups.set(family, group);
+      // Chosen paths must be current before a newcomer is told of them.
+      this.#flush();
+      group.join(neighbour.member, endOfRib);
+    }
+  }
+
+  /** With `withdraw` the peer is told that everything is gone, for a group change within a session. */
+  #leaveGroups(neighbour: Neighbour, withdraw: boolean): void {
+    for (const [family, group] of neighbour.groups) {
+      if (withdraw) group.withdrawAll(neighbour.member);
+      group.leave(neighbour.member);
+      if (group.memberCount === 0)
+        for (const [key, one] of this.#groups[family]) if (one === group) this.#groups[family].delete(key);
+    }
+    neighbour.groups.clear();
+  }
+
+  // --- our own routes -------------------------------------------------------
+
+  #applyOriginated(): void {
+    const wanted = new Map(this.config.originate.map(route => [formatCidr(route.cidr), route]));
+    for (const [text, { route }] of [...this.#originated]) {
+      if (wanted.has(text)) continue;
+      this.#originated.delete(text);
+      const rib = this.ribs[route.cidr.family];
+      const net = rib.nets.findCidr(route.cidr);
+      if (net < 0) continue;
+      this.locRibs[route.cidr.family].blackholes.delete(net);
+      rib.withdraw(net, 0, 0);
+    }
+    for (const [text, route] of wanted) {
+      const key = JSON.stringify([route.set, route.origin, route.blackhole]);
+      if (this.#originated.get(text)?.key === key) continue;
+      this.#originated.set(text, { route, key });
+      const attributes =
+        route.set === undefined ? new PathAttributes() : change(new PathAttributes(), route.set);
+      const entry = this.store.canonical(attributes);
+      const rib = this.ribs[route.cidr.family];
+      const net = rib.netOfCidr(route.cidr);
+      const { blackholes } = this.locRibs[route.cidr.family];
+      if (route.blackhole === true) blackholes.add(net);
+      else blackholes.delete(net);
+      rib.update(net, 0, 0, entry, entry);
+      rib.touch(net);
+    }
+  }
+
+  // --- the turn of the loop -------------------------------------------------
+
+  #scheduleFlush(): void {
+    this.#flushing ??= setImmediate(() => this.#flush());
+  }
+
+  #flush(): void {
+    clearImmediate(this.#flushing);
+    this.#flushing = undefined;
+    for (const family of BOTH_FAMILIES) {
+      const rib = this.ribs[family];
+      const changed = rib.takeChanged();
+      if (changed.length === 0) continue;
+      const loc = this.locRibs[family];
+      for (const net of changed) loc.choose(net);
+      let pending = false;
+      for (const group of this.#groups[family].values()) {
+        group.process(changed);
+        pending ||= group.hasPending;
+      }
+      this.#options.sink?.changed(loc, changed);
+      const emptied = this.#emptied[family];
+      for (const net of changed) if (rib.head[net] === -1) emptied.push(net);
+      if (!pending && emptied.length > 0) {
+        rib.releaseEmpty(emptied);
+        this.#emptied[family] = [];
+      }
+    }
+  }
+
+  /** RFC 4724 section 4.1, without its trap: only peers that are up are waited for, and only for seconds. */
+  #checkComplete(): void {
+    if (this.complete) return;
+    for (const { peer, endOfRib } of this.neighbours.values()) {
+      if (peer.state !== 'Established') return;
+      if (peer.negotiated?.gracefulRestart === undefined) continue;
+      // A peer that is restarting itself waits for us: nobody would ever be first.
+      if (peer.negotiated.gracefulRestart.restarting) continue;
+      if (!peer.negotiated.families.every(family => endOfRib.has(family))) return;
+    }
+    this.#finishStart();
+  }
+
+  #finishStart(): void {
+    clearTimeout(this.#deferral);
+    if (this.#deferral === undefined) return;
+    this.#deferral = undefined;
+    const held = !this.complete;
+    this.complete = true;
+    this.#flush();
+    if (held)
+      for (const neighbour of this.neighbours.values())
+        for (const group of neighbour.groups.values()) group.endOfRib(neighbour.member);
+    this.#options.sink?.complete();
+  }
+}

@@ -1,0 +1,162 @@
+// Namespaces and processes for BGP benches and interop tests: made under a given prefix, and gone afterwards.
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { join } from 'node:path';
+
+const HERE = import.meta.dirname;
+const NODE = process.execPath;
+
+/** `ip`, or any program, to its end; answers what it printed. */
+export function command(program: string, ...args: string[]): string {
+  return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+export function hasProgram(path: string): boolean {
+  try {
+    command('test', '-x', path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export class Namespaces implements Disposable {
+  readonly #names: string[] = [];
+  readonly #children: ChildProcessWithoutNullStreams[] = [];
+
+  add(name: string): string {
+    this.#delete(name);
+    command('ip', 'netns', 'add', name);
+    this.#names.push(name);
+    command('ip', '-n', name, 'link', 'set', 'lo', 'up');
+    return name;
+  }
+
+  /** A veth pair with an address (and prefix length) at each end. */
+  connect(a: string, b: string, link: string, addressA: string, addressB: string): void {
+    command('ip', '-n', a, 'link', 'add', `${link}a`, 'type', 'veth', 'peer', 'name', `${link}b`, 'netns', b);
+    for (const [ns, name, address] of [
+      [a, `${link}a`, addressA],
+      [b, `${link}b`, addressB],
+    ] as const) {
+      command('ip', '-n', ns, 'addr', 'add', address, 'dev', name, ...(address.includes(':') ? ['nodad'] : []));
+      command('ip', '-n', ns, 'link', 'set', name, 'up');
+    }
+  }
+
+  /** A program inside a namespace; killed at the end. */
+  spawn(namespace: string, program: string, args: readonly string[]): ChildProcessWithoutNullStreams {
+    const child = spawn('nsenter', [`--net=/run/netns/${namespace}`, program, ...args], { stdio: 'pipe' });
+    child.stderr.on('data', (chunk: Buffer) => {
+      if (process.env.BGP_DEBUG !== undefined) process.stderr.write(chunk);
+    });
+    this.#children.push(child);
+    return child;
+  }
+
+  /** A TypeScript file of this folder on our Node. */
+  spawnNode(namespace: string, file: string, argument: unknown): JsonProcess {
+    const child = this.spawn(namespace, NODE, [
+      '--disable-warning=ExperimentalWarning',
+      join(HERE, file),
+      JSON.stringify(argument),
+    ]);
+    return new JsonProcess(child);
+  }
+
+  #delete(name: string): void {
+    try {
+      command('ip', 'netns', 'delete', name);
+    } catch {
+      // It was not there.
+    }
+  }
+
+  async killChildren(): Promise<void> {
+    await Promise.all(
+      this.#children.splice(0).map(
+        child =>
+          new Promise<void>(resolve => {
+            if (child.exitCode !== null || child.signalCode !== null) resolve();
+            else {
+              child.once('exit', () => resolve());
+              child.kill('SIGKILL');
+            }
+          }),
+      ),
+    );
+  }
+
+  [Symbol.dispose](): void {
+    for (const child of this.#children) child.kill('SIGKILL');
+    for (const name of this.#names) this.#delete(name);
+  }
+}
+
+/** A child that speaks one JSON value a line. */
+export class JsonProcess {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly #lines: unknown[] = [];
+  #waiting: ((value: unknown) => void)[] = [];
+
+  constructor(child: ChildProcessWithoutNullStreams) {
+    this.child = child;
+    child.stdin.on('error', () => undefined);
+    createInterface({ input: child.stdout }).on('line', line => {
+      if (!/^[[{"\d]/.test(line)) return;
+      const value: unknown = JSON.parse(line);
+      const waiter = this.#waiting.shift();
+      if (waiter !== undefined) waiter(value);
+      else this.#lines.push(value);
+    });
+    child.on('exit', code => {
+      for (const waiter of this.#waiting.splice(0)) waiter({ exited: code });
+    });
+  }
+
+  next<T>(): Promise<T> {
+    if (this.#lines.length > 0) return Promise.resolve(this.#lines.shift() as T);
+    return new Promise(resolve => this.#waiting.push(value => resolve(value as T)));
+  }
+
+  ask<T>(request: object): Promise<T> {
+    this.child.stdin.write(`${JSON.stringify(request)}\n`);
+    return this.next<T>();
+  }
+}
+
+/** CPU seconds of a process and its children, all threads (schedstat). */
+export function cpuSeconds(pids: readonly number[]): number {
+  let total = 0;
+  for (const pid of pids)
+    for (const task of command('ls', `/proc/${pid}/task`).trim().split('\n'))
+      total += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]) / 1e9;
+  return total;
+}
+
+/** Peak resident memory in MB. */
+export function peakMemoryMb(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => {
+    const match = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+    return sum + Number(match?.[1] ?? 0) / 1024;
+  }, 0);
+}
+
+/** Prefixes in the IPv4 FIB of the namespace a process is in. */
+export function fibPrefixes(pid: number): number {
+  const match = /Prefixes:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/net/fib_triestat`, 'utf8'));
+  return Number(match?.[1] ?? 0);
+}
+
+export const wait = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms));
+
+/** Polls until `done` answers true. */
+export async function until(done: () => boolean | Promise<boolean>, timeoutMs: number, everyMs = 20): Promise<boolean> {
+  const end = Date.now() + timeoutMs;
+  while (Date.now() < end) {
+    if (await done()) return true;
+    await wait(everyMs);
+  }
+  return false;
+}
