@@ -10,8 +10,8 @@ import { PodWorker } from './pod-worker.ts';
 import type { PodSummary } from './runtime-state.ts';
 
 const RELIST_MS = 1_000;
-/** The runtime's CRI side needs a moment to take in the event that we see at the same time. */
-const EVENT_SETTLE_MS = 15;
+/** Waits between the looks that an event of containerd's causes. */
+const EVENT_LOOKS_MS = [15, 35, 70, 150];
 
 export class PodManager {
   readonly #context: NodeContext;
@@ -105,9 +105,14 @@ export class PodManager {
     for (const [uid, summary] of pods) {
       seen.set(uid, summary.fingerprint);
       const orphan = this.#complete && !this.#workers.has(uid);
-      if (orphan || this.#seen.get(uid) !== summary.fingerprint) this.#changed(summary);
+      if (orphan || this.#seen.get(uid) !== summary.fingerprint) {
+        this.#changed(summary);
+      }
     }
-    for (const uid of this.#seen.keys()) if (!pods.has(uid)) this.wake(uid);
+    for (const uid of this.#seen.keys()) {
+      if (pods.has(uid)) continue;
+      this.wake(uid);
+    }
     this.#seen = seen;
   }
 
@@ -141,21 +146,32 @@ export class PodManager {
 
   /** containerd before 1.7 has no CRI events, but events of its own. */
   async #containerdLoop(signal: AbortSignal): Promise<void> {
-    let pending: NodeJS.Timeout | undefined;
-    const relistSoon = () => {
-      pending ??= setTimeout(() => {
-        pending = undefined;
-        this.relist().catch(error => this.#context.log.debug({ error }, 'relist after an event'));
-      }, EVENT_SETTLE_MS);
+    let looking = false;
+    let step = 0;
+    // The CRI side shows an exit only when the dead task is cleared away, some 50 ms after its event.
+    const look = async () => {
+      step = 0;
+      if (looking) return;
+      looking = true;
+      try {
+        while (step < EVENT_LOOKS_MS.length) {
+          await sleep(EVENT_LOOKS_MS[step++]!, signal);
+          if (signal.aborted) return;
+          await this.relist();
+        }
+      } catch (thrown) {
+        this.#context.log.debug({ error: thrown }, 'relist after an event');
+      } finally {
+        looking = false;
+      }
     };
     while (!signal.aborted) {
       try {
-        await followContainerdEvents(this.#context.cri.socketPath, relistSoon, signal);
+        await followContainerdEvents(this.#context.cri.socketPath, () => void look(), signal);
       } catch (thrown) {
         if ((thrown as { code?: unknown }).code === status.UNIMPLEMENTED) return;
       }
       await sleep(RELIST_MS, signal);
     }
-    clearTimeout(pending);
   }
 }
