@@ -13,6 +13,7 @@ import {
   isEmpty,
   parseFieldSet,
   union,
+  unowned,
   withoutSubtrees,
 } from './field-set.ts';
 import { schemaOfKind, splitApiVersion, type TypeSchema } from './schema.ts';
@@ -195,7 +196,7 @@ export function applyObject<T extends KubeObject>(live: T | undefined, applied: 
   );
   if (mine) {
     const owned = others.reduce((set, entry) => union(set, entry.fields), wantedSet);
-    const dropped = difference(mine.fields, owned);
+    const dropped = unowned(mine.fields, owned);
     merged = (removeFields(merged, dropped, undefined, options.schema) ?? {}) as JsonObject;
   }
   const result = rebuild(live, applied, merged);

@@ -93,6 +93,17 @@ export function withoutSubtrees(a: FieldSet, b: FieldSet | undefined): FieldSet 
   return result;
 }
 
+/** What of `a` nobody in `b` owns: a node stays owned as long as anything below it is. */
+export function unowned(a: FieldSet, b: FieldSet | undefined): FieldSet {
+  if (!b || isEmpty(b)) return a;
+  const result: FieldSet = { self: false, children: new Map() };
+  for (const [name, left] of a.children) {
+    const rest = unowned(left, b.children.get(name));
+    if (!isEmpty(rest)) result.children.set(name, rest);
+  }
+  return result;
+}
+
 /** The members' paths as conflicts print them: `.spec.containers[name="a"].image`. */
 export function fieldPaths(set: FieldSet, prefix = ''): string[] {
   const paths = set.self && prefix !== '' ? [prefix] : [];

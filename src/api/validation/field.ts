@@ -1,6 +1,7 @@
 // A place in an object and the list of what is wrong there; the words are those of util/validation/field, because
 // users know them from kubectl: `spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive`.
 import type { StatusCause } from '../../lib/errors.ts';
+import { isJsonObject, jsonEqual } from '../../lib/json.ts';
 
 export class FieldPath {
   readonly #path: string;
@@ -76,6 +77,11 @@ export class FieldPath {
     for (const error of errors) this.invalid(value, error);
   }
 
+  /** May not differ from what it was. */
+  unchanged(value: unknown, old: unknown): void {
+    if (!jsonEqual(value, old)) this.invalid(value, 'field is immutable');
+  }
+
   nonNegative(value: number | undefined): void {
     if (value !== undefined && value < 0) this.invalid(value, 'must be greater than or equal to 0');
   }
@@ -91,6 +97,18 @@ function withReason(what: string, why: string): string {
   return why === '' ? what : `${what}: ${why}`;
 }
 
+/** As Go prints the value (%#v for maps and lists of strings), which is what users have seen so far. */
 function shown(value: unknown): string {
-  return value === undefined ? 'null' : JSON.stringify(value);
+  if (value === undefined || value === null) return 'null';
+  if (Array.isArray(value) && value.every(item => typeof item === 'string'))
+    return `[]string{${value.map(item => JSON.stringify(item)).join(', ')}}`;
+  if (isJsonObject(value)) {
+    const entries = Object.entries(value);
+    if (entries.length > 0 && entries.every(([, item]) => typeof item === 'string'))
+      return `map[string]string{${entries
+        .map(([key, item]) => `${JSON.stringify(key)}:${JSON.stringify(item)}`)
+        .sort()
+        .join(', ')}}`;
+  }
+  return JSON.stringify(value);
 }
