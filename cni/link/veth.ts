@@ -1,35 +1,25 @@
 // veth pairs between a host and a pod. The host end has a name that follows from the attachment and an alias that says
 // whose it is, so that DEL and GC find it when the pod's namespace is gone and no record of the ADD is left.
-import { createHash } from 'node:crypto';
 import { CniError, hasCode } from '../../src/lib/errors.ts';
 import { randomMac } from '../../src/lib/mac.ts';
 import type { Netns } from '../../src/linux/netns.ts';
 import type { Link, Rtnetlink } from '../../src/linux/rtnetlink.ts';
 import { CNI_ERROR } from '../runtime/errors.ts';
 import type { Attachment, Call } from '../runtime/plugin.ts';
+import { digest, orphanTest, ownerName } from './owner.ts';
 
-/** IFALIASZ of linux/if.h is 256 with the NUL. */
-const MAX_ALIAS = 255;
 const NAME_ATTEMPTS = 8;
 
-/** The alias of everything on the host that belongs to one attachment: `podwire:cni:NETWORK:CONTAINER:IFNAME`. */
-export function attachmentAlias(network: string, attachment: Attachment): string {
-  const text = `${networkAliasPrefix(network)}${attachment.containerId}:${attachment.ifName}`;
-  return text.length <= MAX_ALIAS ? text : `${networkAliasPrefix(network)}${digest(text, 32)}`;
-}
+const ALIAS_PREFIX = 'podwire:cni:';
 
-/** What the aliases of one network have in common; long names are replaced by their digest. */
-export function networkAliasPrefix(network: string): string {
-  return `podwire:cni:${network.length <= 100 ? network : digest(network, 32)}:`;
+/** The alias of a link on the host that belongs to one attachment: `podwire:cni:NETWORK:CONTAINER:IFNAME`. */
+export function attachmentAlias(network: string, attachment: Attachment): string {
+  return `${ALIAS_PREFIX}${ownerName(network, attachment)}`;
 }
 
 /** `veth` and eight hexadecimal digits, as the reference's names look; another one for each attempt. */
 export function hostVethName(call: Call, attempt = 0): string {
   return `veth${digest(`${call.networkName}\n${call.containerId}\n${call.ifName}\n${attempt}`, 8)}`;
-}
-
-function digest(text: string, digits: number): string {
-  return createHash('sha256').update(text).digest('hex').slice(0, digits);
 }
 
 export interface VethOptions {
@@ -123,10 +113,9 @@ export function deleteVeth(call: Call, host: Rtnetlink, pod: Rtnetlink | undefin
 
 /** GC: removes the network's links on the host that belong to none of the attachments. */
 export function collectLinks(host: Rtnetlink, network: string, valid: readonly Attachment[]): void {
-  const prefix = networkAliasPrefix(network);
-  const keep = new Set(valid.map(one => attachmentAlias(network, one)));
+  const orphan = orphanTest(network, valid);
   for (const link of host.listLinks())
-    if (link.alias?.startsWith(prefix) && !keep.has(link.alias))
+    if (link.alias?.startsWith(ALIAS_PREFIX) && orphan(link.alias.slice(ALIAS_PREFIX.length)))
       ignoreMissing(() => host.delLink(link.index));
 }
 

@@ -1,5 +1,5 @@
-// The bridge itself: made once for all pods, race-free because the kernel makes it whole in one request (name, MAC, MTU,
-// up) and says EEXIST to everyone else. Its MAC is fixed from the start, so that it does not change with its ports.
+// The bridge itself: made once for all pods, race-free because the kernel makes it whole in one request (name, MAC, MTU)
+// and says EEXIST to everyone else. Its MAC is fixed from the start, so that it does not change with its ports.
 import { cidrContains, parseCidr } from '../../../src/lib/cidr.ts';
 import { CniError, hasCode } from '../../../src/lib/errors.ts';
 import { macFromSeed } from '../../../src/lib/mac.ts';
@@ -20,9 +20,10 @@ export function ensureBridge(host: Rtnetlink, hostNetns: Netns, config: BridgeCo
         kind: 'bridge',
         // From names only: two ADDs that race ask for the same MAC, and a bridge made again keeps its neighbours' entries true.
         mac: macFromSeed(`podwire cni bridge ${hostNetns.inode} ${config.bridge}`),
-        up: true,
         ...(config.mtuBytes === undefined ? {} : { mtuBytes: config.mtuBytes }),
       });
+      // Before it goes up: with its link-local address in doubt the bridge does not resolve pods for a second or two.
+      setIfThere(hostNetns, `net/ipv6/conf/${config.bridge}/accept_dad`, '0');
       setIfThere(hostNetns, `net/ipv6/conf/${config.bridge}/accept_ra`, '0');
     } catch (error) {
       if (!hasCode(error, 'EEXIST')) throw error;

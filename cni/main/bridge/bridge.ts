@@ -13,6 +13,7 @@ import {
   requireInterface,
 } from '../../link/pod-interface.ts';
 import { collectLinks, createVeth, deleteVeth, refuseExisting, type VethPair } from '../../link/veth.ts';
+import { addMasquerade, checkMasquerade, collectMasquerade, delMasquerade } from '../../nft/masquerade.ts';
 import { ipamForward, withIpam } from '../../runtime/delegate.ts';
 import { CNI_ERROR, joinErrors } from '../../runtime/errors.ts';
 import {
@@ -55,6 +56,7 @@ export class Bridge implements Plugin {
     using pod = podNetns === undefined ? undefined : Rtnetlink.open(podNetns);
     using host = Rtnetlink.open(call.site.hostNetns);
     deleteVeth(call, host, pod);
+    delMasquerade(call);
     // Last, so that the address is not given to another pod while this one still has it.
     await ipamForward(call, 'DEL');
   }
@@ -72,6 +74,7 @@ export class Bridge implements Plugin {
     for (const gateway of planGateways(config, structuredClone(result)))
       if (!host.listAddresses({ link: bridge.index }).some(one => one.address === gateway.address))
         throw gone(`bridge ${bridge.name} does not have gateway address ${gateway.address}`);
+    if (config.ipMasq) checkMasquerade(call, result);
   }
 
   async status(call: Call): Promise<void> {
@@ -85,6 +88,7 @@ export class Bridge implements Plugin {
     using host = Rtnetlink.open(call.site.hostNetns);
     try {
       collectLinks(host, call.networkName, valid);
+      collectMasquerade(call, valid);
     } catch (error) {
       failures.push(error);
     }
@@ -128,10 +132,12 @@ async function attachPod(call: Call, config: BridgeConfig, sides: Sides, ipam: R
       configurePodInterface(pod, call.ifName, result);
     }
     for (const gateway of gateways) ensureGateway(host, hostNetns, bridge, gateway, config.forceAddress);
+    if (config.ipMasq) addMasquerade(call, result);
     if (!config.disableContainerInterface) await waitForPort(host, pair.host.name, call.site.signal);
     return result;
   } catch (error) {
     deleteVeth(call, host, pod);
+    delMasquerade(call);
     throw error;
   }
 }

@@ -5,6 +5,7 @@ import { CniError } from '../../../src/lib/errors.ts';
 import { canonicalMac } from '../../../src/lib/mac.ts';
 import { checkInterfaceName } from '../../runtime/environment.ts';
 import { CNI_ERROR, configError } from '../../runtime/errors.ts';
+import type { Fields } from '../../runtime/fields.ts';
 import { argsCni, type Call, runtimeConfig } from '../../runtime/plugin.ts';
 import type { ResultDns } from '../../runtime/result.ts';
 import { decodeDns } from '../../runtime/result-versions.ts';
@@ -20,6 +21,7 @@ export interface BridgeConfig {
   enableDad: boolean;
   disableContainerInterface: boolean;
   portIsolation: boolean;
+  ipMasq: boolean;
   mac: string | undefined;
   hasIpam: boolean;
   dns: ResultDns;
@@ -37,7 +39,7 @@ export function readBridgeConfig(call: Call): BridgeConfig {
   const hasIpam = (config.fields('ipam')?.string('type') ?? '') !== '';
   if (disableContainerInterface && hasIpam)
     throw configError('cannot use IPAM when disableContainerInterface flag is set');
-  for (const key of ['vlan', 'vlanTrunk', 'macspoofchk', 'ipMasq'])
+  for (const key of ['vlan', 'vlanTrunk', 'macspoofchk'])
     if (config.raw(key)) throw new CniError(CNI_ERROR.UNSUPPORTED_FIELD, `bridge: ${key} is not supported`);
   const isDefaultGateway = config.boolean('isDefaultGateway') ?? false;
   const isGateway = isDefaultGateway || (config.boolean('isGateway') ?? false);
@@ -52,10 +54,19 @@ export function readBridgeConfig(call: Call): BridgeConfig {
     enableDad: config.boolean('enabledad') ?? false,
     disableContainerInterface,
     portIsolation: config.boolean('portIsolation') ?? false,
+    ipMasq: readIpMasq(config),
     mac: requestedMac(call),
     hasIpam,
     dns: decodeDns(config.fields('dns')),
   };
+}
+
+/** `ipMasqBackend` is read for compatibility; whichever it names, the rules are ours, in nftables, without an exec. */
+export function readIpMasq(config: Fields): boolean {
+  const backend = config.string('ipMasqBackend') || 'nftables';
+  if (backend !== 'iptables' && backend !== 'nftables')
+    throw configError(`unknown ipMasqBackend ${JSON.stringify(backend)}`, 'known are iptables and nftables');
+  return config.boolean('ipMasq') ?? false;
 }
 
 function checkBridgeName(name: string): void {

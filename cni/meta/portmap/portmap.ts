@@ -1,0 +1,86 @@
+// The portmap plugin: ports of the host lead to ports of a pod. One nftables transaction per pod, elements keyed by port;
+// a port that another pod has is refused. DEL needs only the network, container and interface names.
+import { CniError, hasCode } from '../../../src/lib/errors.ts';
+import { formatIp } from '../../../src/lib/ip.ts';
+import { Nftables } from '../../../src/linux/nftables.ts';
+import { Rtnetlink } from '../../../src/linux/rtnetlink.ts';
+import { orphanTest, ownerName } from '../../link/owner.ts';
+import { gone, setIfThere } from '../../link/pod-interface.ts';
+import type { SetName } from '../../nft/layout.ts';
+import { PodRules } from '../../nft/pod-rules.ts';
+import { CNI_ERROR } from '../../runtime/errors.ts';
+import { type Call, type Plugin, requirePrevResult, validAttachments } from '../../runtime/plugin.ts';
+import type { Result } from '../../runtime/result.ts';
+import { CNI_VERSIONS } from '../../runtime/versions.ts';
+import { planPortMappings, podAddresses, readPortmapConfig } from './config.ts';
+
+const SETS = new Set<SetName>([
+  'hostports4',
+  'hostports6',
+  'hostip_hostports4',
+  'hostip_hostports6',
+  'snat4',
+  'snat6',
+]);
+
+export const portmap: Plugin = {
+  name: 'portmap',
+  versions: CNI_VERSIONS,
+
+  async add(call: Call): Promise<Result> {
+    const config = readPortmapConfig(call);
+    const result = requirePrevResult(call);
+    if (config.mappings.length === 0) return result;
+    const pods = podAddresses(result);
+    using rules = PodRules.open(call.site.hostNetns);
+    rules.add(ownerName(call.networkName, call), planPortMappings(config, pods));
+    const pod4 = pods.find(pod => pod.family === 4);
+    if (config.snat && pod4 !== undefined) allowLocalhost(call, formatIp(pod4.address));
+    return result;
+  },
+
+  async del(call: Call): Promise<void> {
+    const owner = ownerName(call.networkName, call);
+    removeRules(call, holder => holder === owner);
+  },
+
+  async check(call: Call): Promise<void> {
+    const config = readPortmapConfig(call);
+    const plan = planPortMappings(config, podAddresses(requirePrevResult(call)));
+    using rules = PodRules.open(call.site.hostNetns);
+    const missing = rules.missing(ownerName(call.networkName, call), plan);
+    if (missing !== undefined) throw gone(`${missing} is missing in nftables`);
+  },
+
+  async status(call: Call): Promise<void> {
+    readPortmapConfig(call);
+    try {
+      using nft = Nftables.open(call.site.hostNetns);
+      nft.generation();
+    } catch (cause) {
+      throw new CniError(CNI_ERROR.NOT_AVAILABLE, 'the kernel has no nftables', '', { cause });
+    }
+  },
+
+  async gc(call: Call): Promise<void> {
+    removeRules(call, orphanTest(call.networkName, validAttachments(call.config)));
+  },
+};
+
+function removeRules(call: Call, chosen: (owner: string) => boolean): void {
+  using rules = PodRules.open(call.site.hostNetns);
+  rules.remove((holder, name) => SETS.has(name) && chosen(holder));
+}
+
+/** Lets 127.0.0.1:PORT be translated: the kernel drops packets from 127/8 on other interfaces unless told. */
+function allowLocalhost(call: Call, podIp: string): void {
+  using host = Rtnetlink.open(call.site.hostNetns);
+  try {
+    const index = host.getRoute(podIp).linkIndex;
+    const link = index === undefined ? undefined : host.getLink(index);
+    if (link !== undefined) setIfThere(call.site.hostNetns, `net/ipv4/conf/${link.name}/route_localnet`, '1');
+  } catch (error) {
+    // Without a route to the pod there is nothing to allow.
+    if (!hasCode(error, 'ENETUNREACH') && !hasCode(error, 'EHOSTUNREACH')) throw error;
+  }
+}

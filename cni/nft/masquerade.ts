@@ -1,0 +1,47 @@
+// ipMasq: what a pod sends outside its subnet leaves the host with the host's address.
+import { requireCidr } from '../../src/lib/cidr.ts';
+import { orphanTest, ownerName } from '../link/owner.ts';
+import { gone } from '../link/pod-interface.ts';
+import type { Attachment, Call } from '../runtime/plugin.ts';
+import type { Result } from '../runtime/result.ts';
+import { masqueradeChain, type SetName } from './layout.ts';
+import { type PodRule, PodRules } from './pod-rules.ts';
+
+const isMasqueradeSet = (set: SetName): boolean => set === 'masq4' || set === 'masq6';
+
+/** Pure. */
+export function planMasquerade(result: Pick<Result, 'ips'>): PodRule[] {
+  return result.ips.map(ip => {
+    const cidr = requireCidr(ip.address, 'address of the result');
+    return {
+      set: cidr.family === 4 ? 'masq4' : 'masq6',
+      key: Buffer.from(cidr.address),
+      chain: masqueradeChain(cidr),
+      what: `masquerading of ${ip.address}`,
+    };
+  });
+}
+
+export function addMasquerade(call: Call, result: Result): void {
+  using rules = PodRules.open(call.site.hostNetns);
+  rules.add(ownerName(call.networkName, call), planMasquerade(result));
+}
+
+/** Needs no result: the elements say whose they are. */
+export function delMasquerade(call: Call): void {
+  const owner = ownerName(call.networkName, call);
+  using rules = PodRules.open(call.site.hostNetns);
+  rules.remove((holder, set) => isMasqueradeSet(set) && holder === owner);
+}
+
+export function checkMasquerade(call: Call, result: Result): void {
+  using rules = PodRules.open(call.site.hostNetns);
+  const missing = rules.missing(ownerName(call.networkName, call), planMasquerade(result));
+  if (missing !== undefined) throw gone(`${missing} is missing in nftables`);
+}
+
+export function collectMasquerade(call: Call, valid: readonly Attachment[]): void {
+  const orphan = orphanTest(call.networkName, valid);
+  using rules = PodRules.open(call.site.hostNetns);
+  rules.remove((holder, set) => isMasqueradeSet(set) && orphan(holder));
+}

@@ -1,0 +1,120 @@
+// Tables, chains and rules.
+//
+//   struct nfgenmsg: | family u8 | version u8 = 0 | res_id be16 |   before the attributes of every message
+import {
+  attributeString,
+  attributes,
+  type MessageWriter,
+  type NetlinkMessage,
+  u32be,
+} from '../netlink/message.ts';
+import {
+  type HookName,
+  NF_ACCEPT,
+  NF_DROP,
+  NF_HOOK,
+  NFTA_CHAIN,
+  NFTA_HOOK,
+  NFTA_RULE,
+  NFTA_TABLE,
+} from './constants.ts';
+import { type Expression, encodeExpression } from './expression/expression.ts';
+import { decodeComment, encodeComment } from './userdata.ts';
+
+export interface ChainSpec {
+  name: string;
+  /** A base chain: where the kernel calls it. */
+  hook?: { type: 'filter' | 'nat' | 'route'; hook: HookName; priority: number; policy?: 'accept' | 'drop' };
+}
+
+export interface RuleSpec {
+  chain: string;
+  expressions: readonly Expression[];
+  comment?: string;
+}
+
+export interface TableInfo {
+  name: string;
+  /** The comment podwire keeps there. */
+  comment?: string;
+}
+
+export interface ChainInfo {
+  table: string;
+  name: string;
+  /** References from rules and maps. */
+  use: number;
+  isBase: boolean;
+}
+
+export interface RuleInfo {
+  table: string;
+  chain: string;
+  handle: bigint;
+  comment?: string;
+}
+
+export function encodeChain(w: MessageWriter, table: string, chain: ChainSpec): void {
+  w.attrString(NFTA_CHAIN.TABLE, table).attrString(NFTA_CHAIN.NAME, chain.name);
+  const { hook } = chain;
+  if (hook === undefined) return;
+  w.nest(NFTA_CHAIN.HOOK, () => {
+    w.attrU32be(NFTA_HOOK.HOOKNUM, NF_HOOK[hook.hook]).attrU32be(NFTA_HOOK.PRIORITY, hook.priority);
+  })
+    .attrU32be(NFTA_CHAIN.POLICY, hook.policy === 'drop' ? NF_DROP : NF_ACCEPT)
+    .attrString(NFTA_CHAIN.TYPE, hook.type);
+}
+
+export function encodeRule(w: MessageWriter, table: string, rule: RuleSpec): void {
+  w.attrString(NFTA_RULE.TABLE, table)
+    .attrString(NFTA_RULE.CHAIN, rule.chain)
+    .nest(NFTA_RULE.EXPRESSIONS, () => {
+      for (const expression of rule.expressions) encodeExpression(w, expression);
+    });
+  if (rule.comment !== undefined) w.attr(NFTA_RULE.USERDATA, encodeComment(rule.comment));
+}
+
+export function encodeRuleHandle(w: MessageWriter, rule: RuleInfo): void {
+  const handle = Buffer.alloc(8);
+  handle.writeBigUInt64BE(rule.handle);
+  w.attrString(NFTA_RULE.TABLE, rule.table)
+    .attrString(NFTA_RULE.CHAIN, rule.chain)
+    .attr(NFTA_RULE.HANDLE, handle);
+}
+
+export function decodeTable(message: NetlinkMessage): TableInfo {
+  const table: TableInfo = { name: '' };
+  for (const { type, value } of attributes(message.payload, 4)) {
+    if (type === NFTA_TABLE.NAME) table.name = attributeString(value);
+    else if (type === NFTA_TABLE.USERDATA) {
+      const comment = decodeComment(value);
+      if (comment !== undefined) table.comment = comment;
+    }
+  }
+  return table;
+}
+
+export function decodeChain(message: NetlinkMessage): ChainInfo {
+  const chain: ChainInfo = { table: '', name: '', use: 0, isBase: false };
+  for (const { type, value } of attributes(message.payload, 4)) {
+    if (type === NFTA_CHAIN.TABLE) chain.table = attributeString(value);
+    else if (type === NFTA_CHAIN.NAME) chain.name = attributeString(value);
+    else if (type === NFTA_CHAIN.USE) chain.use = u32be(value, 'NFTA_CHAIN_USE');
+    else if (type === NFTA_CHAIN.HOOK) chain.isBase = true;
+  }
+  return chain;
+}
+
+export function decodeRule(message: NetlinkMessage): RuleInfo {
+  const rule: RuleInfo = { table: '', chain: '', handle: 0n };
+  for (const { type, value } of attributes(message.payload, 4)) {
+    if (type === NFTA_RULE.TABLE) rule.table = attributeString(value);
+    else if (type === NFTA_RULE.CHAIN) rule.chain = attributeString(value);
+    else if (type === NFTA_RULE.HANDLE && value.length === 8) rule.handle = value.readBigUInt64BE(0);
+    else if (type === NFTA_RULE.USERDATA) {
+      const comment = decodeComment(value);
+      if (comment !== undefined) rule.comment = comment;
+    }
+  }
+  return rule;
+}

@@ -1,0 +1,116 @@
+// Sets and maps and their elements. Keys and data are raw bytes; a concatenation pads each field to four bytes.
+//
+//   NFT_MSG_NEWSETELEM { TABLE, SET, ELEMENTS { NFTA_LIST_ELEM { KEY { VALUE }, DATA { VALUE | VERDICT }, USERDATA } … } }
+import { attributes, type MessageWriter, type NetlinkMessage } from '../netlink/message.ts';
+import {
+  NFT_DATA_VERDICT,
+  NFT_SET_MAP,
+  NFT_TYPE,
+  NFTA_DATA,
+  NFTA_LIST_ELEM,
+  NFTA_SET,
+  NFTA_SET_ELEM,
+  NFTA_SET_ELEM_LIST,
+  type NftType,
+  TYPE_BITS,
+} from './constants.ts';
+import { decodeComment, encodeComment } from './userdata.ts';
+import { decodeVerdict, encodeVerdict, type Verdict } from './verdict.ts';
+
+export interface SetSpec {
+  name: string;
+  /** More than one is a concatenation. */
+  key: readonly NftType[];
+  /** Absent for a set. */
+  data?: readonly NftType[] | 'verdict';
+}
+
+export interface Element {
+  key: Uint8Array;
+  data?: Uint8Array | Verdict;
+  comment?: string;
+}
+
+const padded = (bytes: number): number => (bytes + 3) & ~3;
+
+function typeOf(types: readonly NftType[]): { id: number; bytes: number } {
+  if (types.length === 1) return NFT_TYPE[types[0]!];
+  return {
+    id: types.reduce((id, type) => (id << TYPE_BITS) | NFT_TYPE[type].id, 0),
+    bytes: types.reduce((sum, type) => sum + padded(NFT_TYPE[type].bytes), 0),
+  };
+}
+
+/** The fields of a concatenated key or datum as the kernel compares them. */
+export function concatenate(...fields: readonly Uint8Array[]): Buffer {
+  const out = Buffer.alloc(fields.reduce((sum, field) => sum + padded(field.length), 0));
+  let at = 0;
+  for (const field of fields) {
+    out.set(field, at);
+    at += padded(field.length);
+  }
+  return out;
+}
+
+/** `id` tells the sets of one transaction apart. */
+export function encodeSet(w: MessageWriter, table: string, set: SetSpec, id: number): void {
+  const key = typeOf(set.key);
+  w.attrString(NFTA_SET.TABLE, table)
+    .attrString(NFTA_SET.NAME, set.name)
+    .attrU32be(NFTA_SET.FLAGS, set.data === undefined ? 0 : NFT_SET_MAP)
+    .attrU32be(NFTA_SET.KEY_TYPE, key.id)
+    .attrU32be(NFTA_SET.KEY_LEN, key.bytes);
+  if (set.data === 'verdict') w.attrU32be(NFTA_SET.DATA_TYPE, NFT_DATA_VERDICT);
+  else if (set.data !== undefined) {
+    const data = typeOf(set.data);
+    w.attrU32be(NFTA_SET.DATA_TYPE, data.id).attrU32be(NFTA_SET.DATA_LEN, data.bytes);
+  }
+  w.attrU32be(NFTA_SET.ID, id);
+}
+
+export function encodeElements(
+  w: MessageWriter,
+  table: string,
+  set: string,
+  elements: readonly Element[],
+): void {
+  w.attrString(NFTA_SET_ELEM_LIST.TABLE, table).attrString(NFTA_SET_ELEM_LIST.SET, set);
+  if (elements.length === 0) return;
+  w.nest(NFTA_SET_ELEM_LIST.ELEMENTS, () => {
+    for (const element of elements) w.nest(NFTA_LIST_ELEM, () => encodeElement(w, element));
+  });
+}
+
+function encodeElement(w: MessageWriter, element: Element): void {
+  const { key, data, comment } = element;
+  w.nest(NFTA_SET_ELEM.KEY, () => w.attr(NFTA_DATA.VALUE, key));
+  if (data !== undefined)
+    w.nest(NFTA_SET_ELEM.DATA, () => {
+      if (data instanceof Uint8Array) w.attr(NFTA_DATA.VALUE, data);
+      else encodeVerdict(w, data);
+    });
+  if (comment !== undefined) w.attr(NFTA_SET_ELEM.USERDATA, encodeComment(comment));
+}
+
+/** The elements of one message of a dump. */
+export function decodeElements(message: NetlinkMessage): Element[] {
+  const list = attributes(message.payload, 4).find(one => one.type === NFTA_SET_ELEM_LIST.ELEMENTS);
+  return list === undefined ? [] : attributes(list.value, 0).map(one => decodeElement(one.value));
+}
+
+function decodeElement(bytes: Buffer): Element {
+  const element: Element = { key: Buffer.alloc(0) };
+  for (const { type, value } of attributes(bytes, 0)) {
+    // The buffer is reused for the next message, so what stays is copied.
+    if (type === NFTA_SET_ELEM.KEY) element.key = Buffer.from(attributes(value, 0)[0]?.value ?? []);
+    else if (type === NFTA_SET_ELEM.DATA) {
+      const data = attributes(value, 0)[0];
+      if (data?.type === NFTA_DATA.VERDICT) element.data = decodeVerdict(data.value);
+      else if (data !== undefined) element.data = Buffer.from(data.value);
+    } else if (type === NFTA_SET_ELEM.USERDATA) {
+      const comment = decodeComment(value);
+      if (comment !== undefined) element.comment = comment;
+    }
+  }
+  return element;
+}

@@ -1,0 +1,163 @@
+// nf_tables over NETLINK_NETFILTER: transactions, and the questions one needs to ask before them. No nft is executed.
+// Equivalent to `nft -f -` with a file of the same changes, at 0.2 ms instead of 10.
+import { NLM_F_ACK, NLM_F_REQUEST } from '../codec/netlink/constants.ts';
+import { attributes, type MessageWriter, type NetlinkMessage, u32be } from '../codec/netlink/message.ts';
+import { encodeHead, NftBatch, nftMessageType } from '../codec/nft/batch.ts';
+import {
+  type ChainInfo,
+  decodeChain,
+  decodeRule,
+  decodeTable,
+  type RuleInfo,
+  type TableInfo,
+} from '../codec/nft/chain.ts';
+import {
+  FAMILY_NUMBERS,
+  NFT_MSG,
+  NFTA_CHAIN,
+  NFTA_GEN_ID,
+  NFTA_RULE,
+  NFTA_TABLE,
+  type NftFamily,
+} from '../codec/nft/constants.ts';
+import { decodeElements, type Element, encodeElements } from '../codec/nft/set.ts';
+import { hasCode, KernelError, PodwireError } from '../lib/errors.ts';
+import { NetlinkSocket, refusal } from './netlink-socket.ts';
+import type { Netns } from './netns.ts';
+
+const NETLINK_NETFILTER = 12;
+/** NetlinkSocket.transact splits longer batches, which a transaction must not be. */
+const MAX_MESSAGES = 500;
+
+export class Nftables implements Disposable {
+  readonly #socket: NetlinkSocket;
+
+  private constructor(socket: NetlinkSocket) {
+    this.#socket = socket;
+  }
+
+  /** The socket stays in `netns` for its life. */
+  static open(netns?: Netns): Nftables {
+    return new Nftables(NetlinkSocket.open(NETLINK_NETFILTER, netns === undefined ? {} : { netns }));
+  }
+
+  /**
+   * Applies all changes or none. Throws the first refusal; with `generation`, code ERESTART says that the ruleset is
+   * not the one of that generation any more.
+   */
+  transaction(fill: (batch: NftBatch) => void, options: { generation?: number } = {}): void {
+    const batch = new NftBatch(options.generation);
+    fill(batch);
+    if (batch.isEmpty) return;
+    if (batch.offsets.length > MAX_MESSAGES)
+      throw new PodwireError('TOO_LARGE', `an nftables transaction of ${batch.offsets.length} messages`);
+    batch.finish();
+    const failures = this.#socket.transact(batch.writer, batch.offsets, 'nftables transaction');
+    const first = failures[0];
+    if (first !== undefined)
+      throw refusal(batch.operations[first.index] ?? 'nftables transaction', first.answer);
+  }
+
+  /** Number of the ruleset's present state. */
+  generation(): number {
+    return this.#socket.get(
+      w => this.#request(w, NFT_MSG.GETGEN, 0, 0, () => {}),
+      message => {
+        const id = attributes(message.payload, 4).find(one => one.type === NFTA_GEN_ID);
+        if (id === undefined) throw new PodwireError('DECODE', 'nftables generation without an id');
+        return u32be(id.value, 'NFTA_GEN_ID');
+      },
+      'get nftables generation',
+    );
+  }
+
+  #request(w: MessageWriter, type: number, family: number, flags: number, fill: () => void): void {
+    w.begin(nftMessageType(type), NLM_F_REQUEST | flags);
+    encodeHead(w, family);
+    fill();
+    w.end();
+  }
+
+  getTable(family: NftFamily, name: string): TableInfo | undefined {
+    return undefinedIfMissing(() =>
+      this.#socket.get(
+        w =>
+          this.#request(w, NFT_MSG.GETTABLE, FAMILY_NUMBERS[family], 0, () =>
+            w.attrString(NFTA_TABLE.NAME, name),
+          ),
+        decodeTable,
+        `get table ${family} ${name}`,
+      ),
+    );
+  }
+
+  listChains(family: NftFamily, table: string): ChainInfo[] {
+    return this.#dump(NFT_MSG.GETCHAIN, family, () => {}, decodeChain, `list chains ${family}`).filter(
+      chain => chain.table === table,
+    );
+  }
+
+  /** Rules of a table, or of one chain; none when it does not exist. */
+  listRules(family: NftFamily, table: string, chain?: string): RuleInfo[] {
+    const fill = (w: MessageWriter): void => {
+      w.attrString(NFTA_CHAIN.TABLE, table);
+      if (chain !== undefined) w.attrString(NFTA_RULE.CHAIN, chain);
+    };
+    const rules = this.#dump(NFT_MSG.GETRULE, family, fill, decodeRule, `list rules ${family} ${table}`);
+    return rules.filter(rule => rule.table === table && (chain === undefined || rule.chain === chain));
+  }
+
+  /** Elements of a set; none when it does not exist. */
+  listElements(family: NftFamily, table: string, set: string): Element[] {
+    const fill = (w: MessageWriter): void => encodeElements(w, table, set, []);
+    return this.#dump(NFT_MSG.GETSETELEM, family, fill, decodeElements, `list set ${table} ${set}`).flat();
+  }
+
+  /** One element by its key. */
+  getElement(family: NftFamily, table: string, set: string, key: Uint8Array): Element | undefined {
+    return undefinedIfMissing(
+      () =>
+        this.#socket.get(
+          w =>
+            this.#request(w, NFT_MSG.GETSETELEM, FAMILY_NUMBERS[family], 0, () =>
+              encodeElements(w, table, set, [{ key }]),
+            ),
+          (message: NetlinkMessage) => decodeElements(message),
+          `get element ${table} ${set}`,
+        )[0],
+    );
+  }
+
+  #dump<T>(
+    type: number,
+    family: NftFamily,
+    fill: (w: MessageWriter) => void,
+    decode: (message: NetlinkMessage) => T,
+    op: string,
+  ): T[] {
+    const list = (): T[] =>
+      this.#socket.dump(
+        (w, flags) => this.#request(w, type, FAMILY_NUMBERS[family], flags & ~NLM_F_ACK, () => fill(w)),
+        decode,
+        op,
+      );
+    return undefinedIfMissing(list) ?? [];
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function undefinedIfMissing<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof KernelError && hasCode(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
