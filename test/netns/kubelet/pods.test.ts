@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { CriClient } from '../../../src/kubelet/cri-client.ts';
-import { run } from '../../../src/linux/exec.ts';
+import { run, runOk } from '../../../src/linux/exec.ts';
 import { CNI_BIN_DIR, TestNode } from './node.ts';
 
 const skip =
@@ -18,13 +18,21 @@ const skip =
 
 let node: TestNode;
 
+const NODE_IP = '192.0.2.10';
+
 async function inside(
   scenario: string,
 ): Promise<{ code: number | null; signal: string | null; output: string }> {
-  const script = join(import.meta.dirname, 'inside.ts');
+  return script('inside.ts', [scenario, node.directory, node.socket, node.cgroup]);
+}
+
+async function script(
+  file: string,
+  args: string[],
+): Promise<{ code: number | null; signal: string | null; output: string }> {
   const { code, signal, stdout, stderr } = await run(
     process.execPath,
-    ['--disable-warning=ExperimentalWarning', script, scenario, node.directory, node.socket, node.cgroup],
+    ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, file), ...args],
     { netnsPath: node.netnsPath, timeoutMs: 120_000 },
   );
   return { code, signal, output: stdout + stderr };
@@ -69,4 +77,19 @@ test('containers go on while containerd is killed and started again', { skip }, 
   await node.killContainerd();
   await node.startContainerd();
   assert.deepEqual(await ids(), before);
+});
+
+test('the whole kubelet with our API server: node, pod, logs, exec, deletion', {
+  skip,
+  timeout: 120_000,
+}, async t => {
+  await runOk('ip', ['-n', node.name, 'addr', 'add', `${NODE_IP}/32`, 'dev', 'lo']);
+  const { code, output } = await script('cluster-inside.ts', [
+    node.directory,
+    node.socket,
+    node.cgroup,
+    NODE_IP,
+  ]);
+  assert.equal(code, 0, output);
+  t.diagnostic(output.trim());
 });
