@@ -1,8 +1,8 @@
 // Namespaces and processes for BGP benches and interop tests: made under a given prefix, and gone afterwards.
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { createInterface } from 'node:readline';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 
 const HERE = import.meta.dirname;
 const NODE = process.execPath;
@@ -40,7 +40,17 @@ export class Namespaces implements Disposable {
       [a, `${link}a`, addressA],
       [b, `${link}b`, addressB],
     ] as const) {
-      command('ip', '-n', ns, 'addr', 'add', address, 'dev', name, ...(address.includes(':') ? ['nodad'] : []));
+      command(
+        'ip',
+        '-n',
+        ns,
+        'addr',
+        'add',
+        address,
+        'dev',
+        name,
+        ...(address.includes(':') ? ['nodad'] : []),
+      );
       command('ip', '-n', ns, 'link', 'set', name, 'up');
     }
   }
@@ -152,7 +162,11 @@ export function fibPrefixes(pid: number): number {
 export const wait = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms));
 
 /** Polls until `done` answers true. */
-export async function until(done: () => boolean | Promise<boolean>, timeoutMs: number, everyMs = 20): Promise<boolean> {
+export async function until(
+  done: () => boolean | Promise<boolean>,
+  timeoutMs: number,
+  everyMs = 20,
+): Promise<boolean> {
   const end = Date.now() + timeoutMs;
   while (Date.now() < end) {
     if (await done()) return true;
