@@ -35,6 +35,8 @@ export interface AddressState {
   /** With prefix length, canonical text: `10.244.1.0/32`, `fd00::1/64`. */
   address: string;
   scope?: 'global' | 'link' | 'host';
+  /** IFA_PROTO, set by the reconciler: the mark of ownership on links that are not ours. */
+  protocol?: number;
 }
 
 export interface RouteState {
@@ -57,13 +59,15 @@ export interface RouteState {
 }
 
 /** rtm_protocol numbers podwire owns (linux/rtnetlink.h leaves those above 200 to users; see /etc/iproute2/rt_protos). */
-export const ROUTE_PROTOCOL = { overlay: 213, bgp: 214, cni: 215 } as const;
+export const ROUTE_PROTOCOL = { overlay: 213, bgp: 214, cni: 215, proxy: 216, dns: 217 } as const;
 
 export interface NeighbourState {
   link: string;
   address: string;
   mac: string;
   state: 'permanent';
+  /** NDA_PROTOCOL, set by the reconciler: the mark of ownership on links that are not ours. */
+  protocol?: number;
 }
 
 /** An entry of a VXLAN device's own forwarding database (NTF_SELF, permanent). */
@@ -81,6 +85,8 @@ export interface RuleState {
   destination?: string;
   fwmark?: { value: number; mask: number };
   table: number;
+  /** FRA_PROTOCOL, the mark of ownership; the room's number of ROUTE_PROTOCOL unless given. */
+  protocol?: number;
 }
 
 export interface SysctlState {
@@ -99,6 +105,11 @@ export interface XtablesTableState {
   chains: XtablesChain[];
   /** Single rules kept in built-in chains, found again by their exact text. */
   jumps: { chain: string; rule: string; position: 'first' | 'last' }[];
+  /**
+   * Beginnings of chain names that belong to the planner alone, such as `KUBE-SVC-`: chains of such names that are not
+   * wanted any more are found and removed after a restart too, with the jumps into them from built-in chains.
+   */
+  ownedPrefixes?: readonly string[];
 }
 
 export interface XtablesChain {

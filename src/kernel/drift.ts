@@ -1,0 +1,120 @@
+// Whether a notification means that the kernel is no longer as desired. The notifications of our own changes show the
+// desired state and so are passed over; anything suspicious names the kinds that should be dumped and compared.
+// A wrong suspicion costs one dump; a missed one is found by the regular verification.
+import { RT_SCOPE, RTNLGRP } from '../codec/netlink/constants.ts';
+import type { RouteEvent } from '../codec/netlink/event.ts';
+import type { Link } from '../codec/netlink/link.ts';
+import type { Ownership } from './diff.ts';
+import { isAsWanted, type Kind, keyOf, NETLINK_KINDS, type ObjectMaps } from './objects.ts';
+import {
+  type NameOf,
+  toAddressState,
+  toFdbState,
+  toLinkState,
+  toNeighbourState,
+  toRouteState,
+  toRuleState,
+} from './observe.ts';
+
+export interface DriftContext {
+  desired: ObjectMaps;
+  owned: Ownership;
+  /** Whether any desired object needs this link. */
+  isUsed: (link: string) => boolean;
+  /** Names of links by index, kept up to date here. */
+  names: Map<number, string>;
+}
+
+/** The multicast groups that tell of everything a KernelState holds. */
+export const DRIFT_GROUPS: readonly number[] = [
+  RTNLGRP.LINK,
+  RTNLGRP.NEIGH,
+  RTNLGRP.IPV4_IFADDR,
+  RTNLGRP.IPV6_IFADDR,
+  RTNLGRP.IPV4_ROUTE,
+  RTNLGRP.IPV6_ROUTE,
+  RTNLGRP.IPV4_RULE,
+  RTNLGRP.IPV6_RULE,
+  RTNLGRP.IPV4_NETCONF,
+  RTNLGRP.IPV6_NETCONF,
+];
+
+const NOTHING: readonly Kind[] = [];
+
+/** The kinds to compare after this event; none when it changes nothing of ours. */
+export function driftOf(event: RouteEvent, context: DriftContext): readonly Kind[] {
+  const { desired, owned, names } = context;
+  const nameOf: NameOf = index => names.get(index);
+  const isOwnLink = (name: string): boolean => {
+    const alias = desired.link.get(name)?.alias;
+    return alias !== undefined && owned.alias(alias);
+  };
+  switch (event.kind) {
+    case 'link':
+      return linkDrift(event.link, event.gone, context);
+    case 'address': {
+      const state = toAddressState(event.address, nameOf);
+      if (state === undefined) return event.address.scope === RT_SCOPE.LINK ? NOTHING : ['address'];
+      const wanted = desired.address.get(keyOf('address', state));
+      // Routes with this address as their source go with it, silently.
+      if (event.gone) return wanted || context.isUsed(state.link) ? ['address', 'route'] : NOTHING;
+      if (wanted === undefined)
+        return isOwnLink(state.link) || owned.protocols.has(state.protocol ?? 0) ? ['address'] : NOTHING;
+      return isAsWanted('address', wanted, state) ? NOTHING : ['address'];
+    }
+    case 'route': {
+      const state = toRouteState(event.route, nameOf);
+      if (state === undefined || event.route.cloned) return NOTHING;
+      const wanted = desired.route.get(keyOf('route', state));
+      if (wanted === undefined)
+        return owned.protocols.has(state.protocol) && !event.gone ? ['route'] : NOTHING;
+      return event.gone || !isAsWanted('route', wanted, state) ? ['route'] : NOTHING;
+    }
+    case 'neighbour': {
+      const { neighbour, gone } = event;
+      const link = nameOf(neighbour.linkIndex);
+      if (link === undefined || !context.isUsed(link)) return NOTHING;
+      const wanted = desired.neighbour.get(`${link} ${neighbour.address}`);
+      const state = toNeighbourState(neighbour, nameOf);
+      if (wanted === undefined)
+        return state !== undefined && !gone && isOwnLink(link) ? ['neighbour'] : NOTHING;
+      return gone || state === undefined || !isAsWanted('neighbour', wanted, state) ? ['neighbour'] : NOTHING;
+    }
+    case 'fdb': {
+      const state = toFdbState(event.entry, nameOf);
+      if (state === undefined || !context.isUsed(state.link)) return NOTHING;
+      const wanted = desired.fdb.get(keyOf('fdb', state));
+      if (wanted === undefined) return !event.gone && isOwnLink(state.link) ? ['fdb'] : NOTHING;
+      return event.gone || !isAsWanted('fdb', wanted, state) ? ['fdb'] : NOTHING;
+    }
+    case 'rule': {
+      const state = toRuleState(event.rule);
+      const wanted = desired.rule.get(keyOf('rule', state));
+      if (wanted === undefined)
+        return !event.gone && owned.protocols.has(event.rule.protocol) ? ['rule'] : NOTHING;
+      return event.gone ? ['rule'] : NOTHING;
+    }
+    case 'netconf':
+      return desired.sysctl.size > 0 ? ['sysctl'] : NOTHING;
+    default:
+      return NOTHING;
+  }
+}
+
+function linkDrift(link: Link, gone: boolean, context: DriftContext): readonly Kind[] {
+  const { desired, owned, names } = context;
+  const before = names.get(link.index);
+  if (gone) names.delete(link.index);
+  else names.set(link.index, link.name);
+  const used = context.isUsed(link.name) || (before !== undefined && context.isUsed(before));
+  if (!used) {
+    const stray = !gone && link.alias !== undefined && owned.alias(link.alias);
+    return stray ? ['link'] : NOTHING;
+  }
+  // A link that went or went down took addresses, routes and neighbours along, some of them without a notification.
+  if (gone || !link.up || before !== link.name) return NETLINK_KINDS;
+  const wanted = desired.link.get(link.name);
+  if (wanted === undefined) return NOTHING;
+  const found = toLinkState(link, index => names.get(index));
+  return isAsWanted('link', wanted, found) ? NOTHING : NETLINK_KINDS;
+}

@@ -1,0 +1,250 @@
+// The reconciler's hands in one namespace: its netlink socket, its iptables, and what it knows to be in the kernel.
+// One pass applies what became dirty against what is known, and compares the suspected kinds with a dump.
+import { PodwireError } from '../lib/errors.ts';
+import { Iptables, type IptablesBackend } from '../linux/iptables.ts';
+import type { Netns } from '../linux/netns.ts';
+import { Rtnetlink } from '../linux/rtnetlink.ts';
+import { applyOperations, type Failure } from './apply.ts';
+import { aliasOf, type DesiredIndex, type DirtyKeys, markOf } from './desired.ts';
+import { describeOperation, diffMaps, type Operation, type Ownership, orderOperations } from './diff.ts';
+import type { DriftContext } from './drift.ts';
+import {
+  emptyMaps,
+  isAsWanted,
+  KINDS,
+  type Kind,
+  NETLINK_KINDS,
+  type ObjectMaps,
+  type ObjectTypes,
+  XTABLES_KINDS,
+} from './objects.ts';
+import { Observer } from './observe.ts';
+import { RuleTexts } from './xtables-text.ts';
+
+export type { Failure } from './apply.ts';
+
+/** A replaced link takes routes along that only the next dump shows to be missing. */
+const ROUNDS = 4;
+
+export interface SessionOptions {
+  index: DesiredIndex;
+  netns?: Netns;
+  lockDirectory?: string;
+  iptablesBackend?: IptablesBackend;
+  /** Rooms whose marks are ours. */
+  rooms: () => ReadonlySet<string>;
+  onRestore: (pid: number) => void;
+}
+
+export interface PassResult {
+  failures: Failure[];
+  /** `KIND KEY` of everything an operation was tried for. */
+  touched: Set<string>;
+  /** Done because the kernel differed from what was known, not because the wish changed. */
+  mended: Operation[];
+}
+
+export class KernelSession {
+  readonly iptables: Iptables;
+  readonly #options: SessionOptions;
+  readonly #rtnetlink: Rtnetlink;
+  readonly #observer: Observer;
+  readonly #known: ObjectMaps = emptyMaps();
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    const { netns, lockDirectory, iptablesBackend } = options;
+    this.#rtnetlink = Rtnetlink.open(netns);
+    this.iptables = new Iptables({
+      ...(netns !== undefined && { netns }),
+      ...(lockDirectory !== undefined && { lockDirectory }),
+      ...(iptablesBackend !== undefined && { backend: iptablesBackend }),
+    });
+    this.#observer = new Observer({
+      rtnetlink: this.#rtnetlink,
+      iptables: this.iptables,
+      texts: new RuleTexts(),
+      ...(netns !== undefined && { netns }),
+    });
+  }
+
+  close(): void {
+    this.#rtnetlink.close();
+  }
+
+  /** After a failure in the middle: nothing is known for sure. */
+  forget(): void {
+    for (const kind of KINDS) this.#known[kind].clear();
+  }
+
+  #ownership(): Ownership {
+    const { index } = this.#options;
+    const rooms = this.#options.rooms();
+    const aliases = new Set([...rooms].map(aliasOf));
+    for (const link of index.objects.link.values()) if (link.alias !== undefined) aliases.add(link.alias);
+    for (const link of this.#known.link.values()) if (link.alias !== undefined) aliases.add(link.alias);
+    const protocols = new Set(index.routeProtocols);
+    for (const room of rooms) {
+      const mark = markOf(room);
+      if (mark !== undefined) protocols.add(mark);
+    }
+    return {
+      alias: alias => aliases.has(alias),
+      protocols,
+      chain: (family, table, name) =>
+        index.ownsChain(family, table, name) || this.#known.chain.has(`${family} ${table} ${name}`),
+    };
+  }
+
+  driftContext(): DriftContext {
+    const { index } = this.#options;
+    return {
+      desired: index.objects,
+      owned: this.#ownership(),
+      isUsed: link => index.linkUses.has(link),
+      names: this.#observer.names,
+    };
+  }
+
+  /** The operations between the kernel as it is and what is desired. */
+  async compare(kinds: ReadonlySet<Kind>, prune: boolean): Promise<Operation[]> {
+    const { index } = this.#options;
+    const owned = this.#ownership();
+    const observed = await this.#observer.observe({
+      kinds,
+      desired: index.objects,
+      owned,
+      tables: index.tables,
+    });
+    return diffMaps(index.objects, observed, owned, { kinds, prune });
+  }
+
+  /** `suspects` are compared with a dump; what else changed is applied against what is known. */
+  async pass(suspects: ReadonlySet<Kind>, prune: boolean): Promise<PassResult> {
+    const { index } = this.#options;
+    const dirty = index.takeDirty();
+    const kinds = new Set(suspects);
+    // Everything hangs on links: when one changes, look at the whole.
+    if (dirty.has('link')) for (const kind of NETLINK_KINDS) kinds.add(kind);
+    const result: PassResult = { failures: [], touched: new Set(), mended: [] };
+    const incremental = this.#incremental(dirty, kinds);
+    if (incremental.length > 0) {
+      const failures = await this.#apply(incremental);
+      this.#know(incremental, failures);
+      result.failures.push(...failures);
+      note(result.touched, incremental);
+    }
+    if (kinds.size > 0) await this.#compareAndApply(kinds, prune, dirty, result);
+    return result;
+  }
+
+  #incremental(dirty: DirtyKeys, compared: ReadonlySet<Kind>): Operation[] {
+    const operations: Operation[] = [];
+    for (const [kind, keys] of dirty) {
+      if (compared.has(kind)) continue;
+      for (const key of keys) {
+        const operation = this.#incrementalOne(kind, key);
+        if (operation !== undefined) operations.push(operation);
+      }
+    }
+    return orderOperations(operations);
+  }
+
+  #incrementalOne<K extends Kind>(kind: K, key: string): Operation | undefined {
+    const desired: ObjectTypes[K] | undefined = this.#options.index.objects[kind].get(key);
+    const observed: ObjectTypes[K] | undefined = this.#known[kind].get(key);
+    if (desired === undefined)
+      return observed === undefined ? undefined : ({ action: 'delete', kind, key, observed } as Operation);
+    if (observed === undefined) return { action: 'add', kind, key, desired } as Operation;
+    if (isAsWanted(kind, desired, observed)) return undefined;
+    return { action: 'change', kind, key, desired, observed } as Operation;
+  }
+
+  #apply(operations: readonly Operation[]): Promise<Failure[]> {
+    const { netns, index, onRestore } = this.#options;
+    const owned = this.#ownership();
+    return applyOperations(operations, index.objects, {
+      rtnetlink: this.#rtnetlink,
+      iptables: this.iptables,
+      ownsAlias: owned.alias,
+      onRestore,
+      ...(netns !== undefined && { netns }),
+    });
+  }
+
+  /** What was done is known; what failed is not. */
+  #know(operations: readonly Operation[], failures: readonly Failure[]): void {
+    const failed = new Set(failures.map(failure => failure.operation));
+    for (const operation of operations) {
+      const known = this.#known[operation.kind] as Map<string, unknown>;
+      if (failed.has(operation)) {
+        if (operation.action !== 'delete') known.delete(operation.key);
+      } else if (operation.desired === undefined) known.delete(operation.key);
+      else known.set(operation.key, operation.desired);
+    }
+  }
+
+  async #compareAndApply(
+    kinds: ReadonlySet<Kind>,
+    prune: boolean,
+    dirty: DirtyKeys,
+    result: PassResult,
+  ): Promise<void> {
+    let left: Operation[] = [];
+    for (let round = 0; round < ROUNDS; round++) {
+      const operations = await this.compare(kinds, prune);
+      this.#adopt(kinds, operations);
+      // What failed in an earlier round of this pass waits for the retry.
+      left = operations.filter(
+        op => !result.failures.some(f => f.operation.kind === op.kind && f.operation.key === op.key),
+      );
+      if (left.length === 0) return;
+      const failures = await this.#apply(left);
+      this.#know(left, failures);
+      result.failures.push(...failures);
+      note(result.touched, left);
+      if (round === 0) {
+        const failed = new Set(failures.map(failure => failure.operation));
+        for (const op of left)
+          if (dirty.get(op.kind)?.has(op.key) !== true && !failed.has(op)) result.mended.push(op);
+      }
+      const tables = tablesOf(left);
+      if (tables.size > 0) await this.#observer.learn(tables, this.#options.index.objects);
+    }
+    for (const operation of left)
+      result.failures.push({
+        operation,
+        error: new PodwireError(
+          'NOT_CONVERGED',
+          `${describeOperation(operation)}: done, but the kernel still does not show it`,
+        ),
+      });
+  }
+
+  /** Called right after a comparison: everything desired is there, except what operations are about to mend. */
+  #adopt(kinds: ReadonlySet<Kind>, operations: readonly Operation[]): void {
+    const doomed = new Set(operations.filter(op => op.action === 'delete').map(op => `${op.kind} ${op.key}`));
+    const copy = <K extends Kind>(kind: K): void => {
+      const known: Map<string, ObjectTypes[K]> = this.#known[kind];
+      const desired: Map<string, ObjectTypes[K]> = this.#options.index.objects[kind];
+      for (const key of known.keys())
+        if (!desired.has(key) && !doomed.has(`${kind} ${key}`)) known.delete(key);
+      for (const [key, object] of desired) known.set(key, object);
+    };
+    for (const kind of kinds) copy(kind);
+  }
+}
+
+function note(touched: Set<string>, operations: readonly Operation[]): void {
+  for (const operation of operations) touched.add(`${operation.kind} ${operation.key}`);
+}
+
+function tablesOf(operations: readonly Operation[]): Set<string> {
+  const tables = new Set<string>();
+  for (const operation of operations) {
+    if (!XTABLES_KINDS.includes(operation.kind)) continue;
+    const { family, table } = (operation.desired ?? operation.observed) as ObjectTypes['chain'];
+    tables.add(`${family} ${table}`);
+  }
+  return tables;
+}

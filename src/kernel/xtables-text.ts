@@ -1,0 +1,112 @@
+// iptables-save and iptables-restore text: reads a table's dump, writes the transaction for a set of operations. Pure.
+import type { Operation } from './diff.ts';
+import type { JumpObject, ObjectMap } from './objects.ts';
+
+export interface SavedChain {
+  /** A chain of the kernel's own, with a policy. */
+  builtIn: boolean;
+  /** Without `-A CHAIN`. */
+  rules: string[];
+}
+
+/** The chains of one table's dump. */
+export function parseSave(text: string): Map<string, SavedChain> {
+  const chains = new Map<string, SavedChain>();
+  for (const line of text.split('\n')) {
+    if (line.startsWith(':')) {
+      const [name = '', policy] = line.slice(1).split(' ');
+      chains.set(name, { builtIn: policy !== '-', rules: [] });
+    } else if (line.startsWith('-A ')) {
+      const space = line.indexOf(' ', 3);
+      const name = space < 0 ? line.slice(3) : line.slice(3, space);
+      chains.get(name)?.rules.push(space < 0 ? '' : line.slice(space + 1));
+    }
+  }
+  return chains;
+}
+
+/** The chain a rule jumps or goes to; undefined for rules without target. */
+export function targetOf(rule: string): string | undefined {
+  return /(?:^| )(?:-j|-g|--jump|--goto) (\S+)/.exec(withoutQuoted(rule))?.[1];
+}
+
+/** A comment may hold anything, `-j` too. */
+function withoutQuoted(rule: string): string {
+  return rule.includes('"') ? rule.replace(/"(?:[^"\\]|\\.)*"/g, '""') : rule;
+}
+
+export interface Transaction {
+  /** All of it, in one commit. */
+  text: string;
+  /** The same without the removal of chains, and the removal alone, for when somebody else's rule holds a chain. */
+  withoutRemoval?: string;
+  removal?: string;
+}
+
+/**
+ * One transaction for all operations on one table. `jumps` are all jumps that are desired: when one that belongs at the
+ * front of a chain is missing, all at the front of that chain are put there again, so that their order stays.
+ */
+export function buildTransaction(
+  table: string,
+  operations: readonly Operation[],
+  jumps: ObjectMap<'jump'>,
+): Transaction {
+  const head: string[] = [`*${table}`];
+  const rules: string[] = [];
+  const removal: string[] = [];
+  const front = new Map<string, Set<string>>();
+  for (const operation of operations) {
+    if (operation.kind === 'chain') {
+      const { name } = (operation.desired ?? operation.observed)!;
+      head.push(`:${name} - [0:0]`);
+      if (operation.desired === undefined) removal.push(`-X ${name}`);
+      else
+        for (const rule of operation.desired.rules)
+          rules.push(rule === '' ? `-A ${name}` : `-A ${name} ${rule}`);
+    } else if (operation.kind === 'jump') {
+      const { chain, rule, position } = (operation.desired ?? operation.observed)!;
+      if (operation.desired === undefined) rules.push(`-D ${chain} ${rule}`);
+      else if (position === 'last') rules.push(`-A ${chain} ${rule}`);
+      else front.set(chain, (front.get(chain) ?? new Set()).add(operation.key));
+    }
+  }
+  const family = operations[0]?.desired ?? operations[0]?.observed;
+  for (const [chain, missing] of front) {
+    const all = [...jumps]
+      .filter(([, jump]) => isAtFront(jump, chain, table, family as JumpObject))
+      .sort(([, a], [, b]) => a.rank - b.rank);
+    for (const [key, jump] of all) if (!missing.has(key)) rules.push(`-D ${chain} ${jump.rule}`);
+    for (const [i, [, jump]] of all.entries()) rules.push(`-I ${chain} ${i + 1} ${jump.rule}`);
+  }
+  const join = (...parts: string[][]): string => `${parts.flat().join('\n')}\nCOMMIT\n`;
+  if (removal.length === 0) return { text: join(head, rules) };
+  return {
+    text: join(head, rules, removal),
+    withoutRemoval: join(head, rules),
+    removal: join([`*${table}`], removal),
+  };
+}
+
+function isAtFront(jump: JumpObject, chain: string, table: string, like: { family: 4 | 6 }): boolean {
+  return (
+    jump.chain === chain && jump.table === table && jump.family === like.family && jump.position === 'first'
+  );
+}
+
+/**
+ * iptables-save may print a rule otherwise than the planner wrote it. What it printed right after our own restore is
+ * remembered, so that later dumps can be compared.
+ */
+export class RuleTexts {
+  readonly #saved = new Map<string, string>();
+
+  learn(saved: string, written: string): void {
+    if (saved !== written) this.#saved.set(saved, written);
+  }
+
+  /** The planner's text of a saved rule. */
+  translate(saved: string): string {
+    return this.#saved.get(saved) ?? saved;
+  }
+}
