@@ -130,7 +130,8 @@ export class KernelRouteSink implements RouteSink {
       const change = this.#queue[this.#at]!;
       const { family, slot, action, before } = change;
       // A replacement that a later change replaces again is moot.
-      if (action !== undefined && before !== undefined && this.table.action(family, slot) !== action) continue;
+      if (action !== undefined && before !== undefined && this.table.action(family, slot) !== action)
+        continue;
       offsets.push(writer.length);
       this.#encode(writer, change);
       sent.push(change);
@@ -139,8 +140,7 @@ export class KernelRouteSink implements RouteSink {
       this.#queue = [];
       this.#at = 0;
     }
-    const failures =
-      offsets.length === 0 ? [] : this.#socket.transact(writer, offsets, 'BGP routes');
+    const failures = offsets.length === 0 ? [] : this.#socket.transact(writer, offsets, 'BGP routes');
     for (const change of sent) {
       this.#adopted[change.family].delete(change.slot);
       this.#foreign[change.family].delete(change.slot);

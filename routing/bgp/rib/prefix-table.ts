@@ -4,7 +4,7 @@ import { type Cidr, makeCidr } from '../../../src/lib/cidr.ts';
 import type { Family } from '../packet/context.ts';
 import { addressWords, wordsAddress } from '../packet/prefix-batch.ts';
 
-const INITIAL_SLOTS = 1024;
+const INITIAL_SLOTS = 256;
 
 export class PrefixTable {
   readonly family: Family;

@@ -15,7 +15,7 @@ export const PATH_FLAG = {
 } as const;
 
 export const NONE = -1;
-const INITIAL_ROWS = 1024;
+const INITIAL_ROWS = 128;
 
 export class Rib {
   readonly family: Family;

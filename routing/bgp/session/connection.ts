@@ -25,6 +25,8 @@ export class Connection {
   messagesSent = 0;
   readonly #handler: ConnectionHandler;
   #rest: Buffer | undefined;
+  /** What this turn of the loop wants sent: one write, and one segment, for an UPDATE and its End-of-RIB. */
+  #outgoing: Buffer[] = [];
   #closed = false;
 
   constructor(id: number, socket: Socket, handler: ConnectionHandler) {
@@ -41,18 +43,27 @@ export class Connection {
 
   /** Bytes written and not yet taken by the kernel. */
   get backlogBytes(): number {
-    return this.socket.writableLength;
+    return this.socket.writableLength + this.#outgoing.reduce((sum, bytes) => sum + bytes.length, 0);
   }
 
   send(bytes: Buffer): void {
     if (this.#closed || this.socket.destroyed) return;
     this.messagesSent++;
-    this.socket.write(bytes);
+    if (this.#outgoing.push(bytes) === 1) process.nextTick(() => this.#flush());
+  }
+
+  #flush(): void {
+    const outgoing = this.#outgoing;
+    if (outgoing.length === 0) return;
+    this.#outgoing = [];
+    if (!this.socket.destroyed)
+      this.socket.write(outgoing.length === 1 ? outgoing[0]! : Buffer.concat(outgoing));
   }
 
   /** Closes after what was sent is out; no event follows. */
   close(): void {
     if (this.#closed) return;
+    this.#flush();
     this.#closed = true;
     this.socket.removeAllListeners('data');
     this.socket.on('data', () => undefined);

@@ -8,7 +8,7 @@ import {
   encodeEndOfRib,
   encodeWithdrawals,
 } from '../packet/message/update.ts';
-import { PrefixBatch } from '../packet/prefix-batch.ts';
+import type { PrefixBatch } from '../packet/prefix-batch.ts';
 import type { AttributeEntry } from '../rib/attribute-store.ts';
 import type { PathSource } from '../rib/path-source.ts';
 import { NONE, type Rib } from '../rib/rib.ts';
@@ -46,10 +46,10 @@ export class AdjRibOut {
   readonly #members = new Map<GroupMember, MemberState>();
   /** By net: what was announced, and whose route it is. */
   #entry: (AttributeEntry | undefined)[] = [];
-  #source: Uint16Array = new Uint16Array(1024);
+  #source: Uint16Array = new Uint16Array(64);
   #cache = new Map<AttributeEntry, { source: PathSource; result: AttributeEntry | undefined }>();
   readonly #scratch: Buffer;
-  readonly #batch = new PrefixBatch();
+  readonly #batch: PrefixBatch;
   /** Routes announced. */
   size = 0;
 
@@ -59,7 +59,9 @@ export class AdjRibOut {
     context: ExportContext;
     send: MessageContext;
     scratch: Buffer;
+    batch: PrefixBatch;
   }) {
+    this.#batch = options.batch;
     this.#rib = options.rib;
     this.family = options.rib.family;
     this.#sources = options.sources;

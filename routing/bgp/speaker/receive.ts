@@ -13,6 +13,12 @@ import type { AttributeEntry, AttributeStore } from '../rib/attribute-store.ts';
 import { NONE, type Rib } from '../rib/rib.ts';
 import { type ImportContext, importRoute } from './import.ts';
 
+/** Where messages are taken apart: one for all sessions of a speaker, which take turns. */
+export class ReceiveScratch {
+  readonly scan = new UpdateScan();
+  readonly batch = new PrefixBatch();
+}
+
 export interface ReceiverHooks {
   readonly endOfRib: (family: Family) => void;
   readonly problems: (problems: readonly AttributeProblem[]) => void;
@@ -25,8 +31,8 @@ export class Receiver {
   readonly #hooks: ReceiverHooks;
   /** Tells this session's way of reading attribute bytes from others' (AttributeStore.received). */
   readonly #tag: number;
-  readonly #scan = new UpdateScan();
-  readonly #batch = new PrefixBatch();
+  readonly #scan: UpdateScan;
+  readonly #batch: PrefixBatch;
   /** Replaced when policy changes. */
   context: ImportContext;
 
@@ -36,7 +42,10 @@ export class Receiver {
     negotiated: Negotiated;
     context: ImportContext;
     hooks: ReceiverHooks;
+    scratch: ReceiveScratch;
   }) {
+    this.#scan = options.scratch.scan;
+    this.#batch = options.scratch.batch;
     this.#ribs = options.ribs;
     this.#store = options.store;
     this.negotiated = options.negotiated;

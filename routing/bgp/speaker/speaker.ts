@@ -17,6 +17,7 @@ import { CEASE, ERROR } from '../packet/iana.ts';
 import { ceaseWithText, hardReset, type NotificationMessage } from '../packet/message/notification.ts';
 import { encodeRouteRefresh, REFRESH, type RouteRefreshMessage } from '../packet/message/route-refresh.ts';
 import { PathAttributes } from '../packet/path-attributes.ts';
+import { PrefixBatch } from '../packet/prefix-batch.ts';
 import { change, dependsOnPrefix } from '../policy/evaluate.ts';
 import { ACCEPT_ALL } from '../policy/policy.ts';
 import { AttributeStore } from '../rib/attribute-store.ts';
@@ -32,7 +33,7 @@ import { LocRib } from './loc-rib.ts';
 import { Neighbour } from './neighbour.ts';
 import { adjacentNextHops, type NextHopResolver, NextHops } from './next-hops.ts';
 import { BOTH_FAMILIES, localAsnOf, localOpen, routerIdNumber } from './open.ts';
-import { Receiver } from './receive.ts';
+import { Receiver, ReceiveScratch } from './receive.ts';
 import type { RouteSink } from './route-sink.ts';
 import type { OriginatedRoute, SpeakerConfig } from './speaker-config.ts';
 
@@ -85,6 +86,8 @@ export class Speaker implements PeerHandler {
   readonly #byPeer = new Map<Peer, Neighbour>();
   readonly #groups: Record<Family, Map<string, AdjRibOut>> = { 4: new Map(), 6: new Map() };
   readonly #scratch = AdjRibOut.scratch();
+  readonly #batch = new PrefixBatch();
+  readonly #receiveScratch = new ReceiveScratch();
   readonly #originated = new Map<string, { route: OriginatedRoute; key: string }>();
   #listeners: Listener[] = [];
   #running = false;
@@ -378,6 +381,7 @@ export class Speaker implements PeerHandler {
       store: this.store,
       negotiated,
       context: this.importContext(neighbour),
+      scratch: this.#receiveScratch,
       hooks: {
         endOfRib: family => {
           neighbour.finished(family);
@@ -479,6 +483,7 @@ export class Speaker implements PeerHandler {
           context,
           send: negotiated.send,
           scratch: this.#scratch,
+          batch: this.#batch,
         });
         this.#groups[family].set(key, group);
       }
