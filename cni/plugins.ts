@@ -3,10 +3,11 @@ import { HostLocal } from './ipam/host-local/host-local.ts';
 import { staticIpam } from './ipam/static/static.ts';
 import { Bridge } from './main/bridge/bridge.ts';
 import { loopback } from './main/loopback/loopback.ts';
+import { bandwidth } from './meta/bandwidth/bandwidth.ts';
 import { portmap } from './meta/portmap/portmap.ts';
 import type { Plugin, PluginTable } from './runtime/plugin.ts';
 
-const ALL: readonly Plugin[] = [new Bridge(), loopback, new HostLocal(), staticIpam, portmap];
+const ALL: readonly Plugin[] = [new Bridge(), loopback, new HostLocal(), staticIpam, portmap, bandwidth];
 
 export const PLUGINS: PluginTable = new Map(ALL.map(plugin => [plugin.name, plugin]));
 
