@@ -56,6 +56,8 @@ export class LabNamespace {
     this.netns = Netns.open(createNetns(name));
     this.rt = Rtnetlink.open(this.netns);
     this.rt.setLink('lo', { up: true });
+    // A link-local address under duplicate detection cannot ask for neighbours: two seconds of silence on a new bridge.
+    for (const which of ['all', 'default']) writeSysctl(this.netns, `net/ipv6/conf/${which}/accept_dad`, '0');
   }
 
   /** An address on a link, usable at once; the link goes up. */
