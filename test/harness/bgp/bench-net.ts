@@ -22,6 +22,7 @@ export function hasProgram(path: string): boolean {
 }
 
 export class Namespaces implements Disposable {
+  static readonly command = command;
   readonly #names: string[] = [];
   readonly #children: ChildProcessWithoutNullStreams[] = [];
 

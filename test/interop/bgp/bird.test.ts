@@ -1,0 +1,204 @@
+// BIRD 2, in a namespace of its own, in the shapes that Calico gives it and in those that routers have.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { chosen, eventually, isUp, OURS, originate, Pair, THEIRS } from '../../harness/bgp/pair.ts';
+import { BIRD, Bird, missing } from '../../harness/bgp/peers.ts';
+
+const skip = missing(BIRD, 'bird2');
+
+const config = (
+  session: string,
+  routes = 'route 10.30.1.0/24 blackhole; route 10.30.2.0/24 blackhole;',
+): string =>
+  `router id 10.9.0.2;
+log stderr all;
+protocol device { scan time 2; }
+protocol static s4 { ipv4; ${routes} }
+protocol static s6 { ipv6; route fd30:1::/64 blackhole; }
+protocol bgp ours { ${session} }
+`;
+
+const EBGP = `local ${THEIRS.v4} as 65002; neighbor ${OURS.v4} as 65001; connect delay time 1;
+  ipv4 { import all; export all; }; ipv6 { import all; export all; next hop address ${THEIRS.v6}; };`;
+
+const LEARNED = [
+  '10.20.1.0/24 via local',
+  '10.20.2.0/25 via local',
+  '10.30.1.0/24 via 10.9.0.2',
+  '10.30.2.0/24 via 10.9.0.2',
+  'fd20:1::/64 via local',
+  'fd30:1::/64 via fd09::2',
+];
+
+const sameAs = (wanted: readonly string[]) => (got: readonly string[]) =>
+  JSON.stringify(got) === JSON.stringify(wanted);
+
+async function birdRoutes(bird: Bird): Promise<string[]> {
+  const text = await bird.ask('show route protocol ours');
+  return [...text.matchAll(/([0-9a-f.:]+\/\d+)\s+unicast/g)].map(match => match[1]!).sort();
+}
+
+test('BIRD: IPv4 and IPv6 on one external session, withdraw, refresh, reset by either side', {
+  skip,
+}, async () => {
+  await using pair = new Pair('bird1');
+  const bird = new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, config(EBGP));
+  const speaker = await pair.start(pair.config({}));
+  assert.deepEqual(await eventually(() => chosen(speaker), sameAs(LEARNED)), LEARNED);
+  const announced = ['10.20.1.0/24', '10.20.2.0/25', 'fd20:1::/64'];
+  assert.deepEqual(await eventually(() => birdRoutes(bird), sameAs(announced)), announced);
+
+  // RFC 4271 3.1: a withdraw in each direction.
+  await bird.configure(config(EBGP, 'route 10.30.1.0/24 blackhole;'));
+  const without = LEARNED.filter(route => !route.startsWith('10.30.2.0'));
+  assert.deepEqual(await eventually(() => chosen(speaker), sameAs(without)), without);
+  await speaker.configure(pair.config({}, { originate: originate('10.20.1.0/24') }));
+  assert.deepEqual(await eventually(() => birdRoutes(bird), sameAs(['10.20.1.0/24'])), ['10.20.1.0/24']);
+  assert.ok(isUp(speaker), 'a change of what is announced resets nothing');
+
+  // RFC 2918 in both directions.
+  speaker.requestRefresh('peer');
+  await bird.ask('reload in ours');
+  await bird.ask('reload out ours');
+  assert.deepEqual(await eventually(() => birdRoutes(bird), sameAs(['10.20.1.0/24'])), ['10.20.1.0/24']);
+
+  // Reset by them, then by us.
+  const { peer } = speaker.neighbours.get('peer')!;
+  await bird.ask('restart ours');
+  assert.ok(
+    await eventually(
+      () => peer.establishedCount >= 2 && isUp(speaker),
+      ok => ok,
+    ),
+  );
+  peer.reset({ code: 6, subcode: 4, data: new Uint8Array(0) }, 'test');
+  assert.ok(
+    await eventually(
+      () => peer.establishedCount >= 3 && isUp(speaker),
+      ok => ok,
+      25_000,
+    ),
+  );
+});
+
+test('BIRD: RFC 2385 passwords; a wrong one keeps the session down', { skip }, async () => {
+  await using pair = new Pair('bird2');
+  new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, config(`${EBGP} password "sesame";`));
+  const speaker = await pair.start(pair.config({ password: 'wrong' }));
+  await new Promise(resolve => setTimeout(resolve, 2500));
+  assert.equal(isUp(speaker), false);
+  await speaker.configure(pair.config({ password: 'sesame' }));
+  assert.ok(
+    await eventually(
+      () => isUp(speaker),
+      up => up,
+    ),
+  );
+});
+
+test('BIRD: RFC 5082 ttl security on both sides', { skip }, async () => {
+  await using pair = new Pair('bird3');
+  new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, config(`${EBGP} ttl security on;`));
+  const speaker = await pair.start(pair.config({ ttlSecurityHops: 1 }));
+  assert.ok(
+    await eventually(
+      () => isUp(speaker),
+      up => up,
+    ),
+  );
+});
+
+test('BIRD: RFC 6793 four-octet AS numbers on both sides', { skip }, async () => {
+  await using pair = new Pair('bird4');
+  const session = EBGP.replace('65002', '4200000002').replace('65001', '4200000001');
+  const bird = new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, config(session));
+  const speaker = await pair.start(pair.config({ asn: 4_200_000_002 }, { asn: 4_200_000_001 }));
+  assert.deepEqual(await eventually(() => chosen(speaker), sameAs(LEARNED)), LEARNED);
+  const text = await eventually(
+    () => bird.ask('show route 10.20.1.0/24 all'),
+    answer => answer.includes('as_path'),
+  );
+  assert.match(text, /BGP\.as_path: 4200000001/);
+});
+
+test('BIRD without four-octet AS numbers: RFC 6793 4.2, AS_TRANS and AS4_PATH', { skip }, async () => {
+  await using pair = new Pair('bird5');
+  const session = `${EBGP.replace('65001', '23456')} enable as4 off;`;
+  const bird = new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, config(session));
+  const speaker = await pair.start(pair.config({}, { asn: 4_200_000_001 }));
+  assert.ok(
+    await eventually(
+      () => isUp(speaker),
+      up => up,
+    ),
+  );
+  const text = await eventually(
+    () => bird.ask('show route 10.20.1.0/24 all'),
+    answer => answer.includes('as_path'),
+  );
+  assert.match(text, /BGP\.as_path: (23456|4200000001)/);
+});
+
+test('BIRD: RFC 7911 several paths for one prefix', { skip }, async () => {
+  await using pair = new Pair('bird6');
+  const ibgp = `local ${THEIRS.v4} as 65001; neighbor ${OURS.v4} as 65001; connect delay time 1; rr client;
+  ipv4 { import all; export all; add paths on; };`;
+  const text = `${config(ibgp, 'route 10.30.1.0/24 via 10.9.0.50;')}
+protocol static second { ipv4 { preference 150; }; route 10.30.1.0/24 via 10.9.0.51; }
+`;
+  new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, text);
+  const speaker = await pair.start(pair.config({ asn: 65001, families: [4], addPath: { receive: true } }));
+  const paths = (): number => speaker.neighbours.get('peer')!.received(4);
+  assert.equal(await eventually(paths, n => n === 2), 2);
+});
+
+test('BIRD: RFC 4724 our restart: BIRD keeps our routes, and sweeps what we do not announce again', {
+  skip,
+}, async () => {
+  await using pair = new Pair('bird7');
+  const bird = new Bird(
+    pair.namespaces,
+    pair.theirNetns,
+    pair.directory.path,
+    config(`${EBGP} graceful restart on;`),
+  );
+  const first = await pair.start(pair.config({}));
+  const announced = ['10.20.1.0/24', '10.20.2.0/25', 'fd20:1::/64'];
+  assert.deepEqual(await eventually(() => birdRoutes(bird), sameAs(announced)), announced);
+  await first.stop({ keepRoutes: true });
+  await new Promise(resolve => setTimeout(resolve, 700));
+  assert.deepEqual(await birdRoutes(bird), announced, 'kept while we are away');
+  const second = await pair.start(
+    pair.config({}, { originate: originate('10.20.1.0/24', 'fd20:1::/64') }),
+    true,
+  );
+  const left = ['10.20.1.0/24', 'fd20:1::/64'];
+  assert.deepEqual(await eventually(() => birdRoutes(bird), sameAs(left)), left);
+  assert.deepEqual(
+    (
+      await eventually(
+        () => chosen(second),
+        list => list.some(r => r.startsWith('10.30.1.0')),
+      )
+    ).filter(r => r.startsWith('10.30.1')),
+    ['10.30.1.0/24 via 10.9.0.2'],
+  );
+});
+
+test('BIRD: RFC 4724 its crash: we keep its routes until its End-of-RIB', { skip }, async () => {
+  await using pair = new Pair('bird8');
+  const text = config(`${EBGP} graceful restart on;`);
+  new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, text);
+  const speaker = await pair.start(pair.config({}));
+  assert.deepEqual(await eventually(() => chosen(speaker), sameAs(LEARNED)), LEARNED);
+  await pair.namespaces.killChildren();
+  await eventually(
+    () => isUp(speaker),
+    up => !up,
+  );
+  assert.deepEqual(chosen(speaker), LEARNED, 'stale routes stay in use');
+  const again = config(`${EBGP} graceful restart on;`, 'route 10.30.1.0/24 blackhole;');
+  new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, again, ['-R']);
+  const left = LEARNED.filter(route => !route.startsWith('10.30.2.0'));
+  assert.deepEqual(await eventually(() => chosen(speaker), sameAs(left), 30_000), left);
+});
