@@ -10,6 +10,7 @@ import { PodWorker } from './pod-worker.ts';
 import type { PodSummary } from './runtime-state.ts';
 
 const RELIST_MS = 1_000;
+const STOP_TIMEOUT_MS = 2_000;
 /** Waits between the looks that an event of containerd's causes. */
 const EVENT_LOOKS_MS = [15, 35, 70, 150];
 
@@ -68,7 +69,11 @@ export class PodManager {
 
   /** Ends the loops of all workers; what runs goes on running. */
   async stop(): Promise<void> {
-    await Promise.all([...this.#workers.values()].map(worker => worker.stop()));
+    const stopped = Promise.all([...this.#workers.values()].map(worker => worker.stop()));
+    // A worker may be in the middle of a grace period; the next kubelet goes on from there.
+    const enough = new AbortController();
+    await Promise.race([stopped, sleep(STOP_TIMEOUT_MS, enough.signal)]);
+    enough.abort();
   }
 
   readonly #finished = (worker: PodWorker): void => {

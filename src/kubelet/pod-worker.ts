@@ -19,6 +19,7 @@ import type { RuntimeContainer, RuntimePod } from './runtime-pod.ts';
 const RETRY = { baseMs: 100, maxMs: 10_000, factor: 2, jitter: 0.2 };
 /** Volumes from ConfigMaps and Secrets are refreshed, and everything is looked at again, this often. */
 const RESYNC_MS = 60_000;
+const ORPHAN_GRACE_SECONDS = 1;
 const MAX_TERMINATION_MESSAGE_BYTES = 4096;
 
 export interface PodIdentity {
@@ -194,7 +195,8 @@ export class PodWorker {
     context.prober.stopPod(this.identity.uid);
     const runtime = await this.#read();
     if (pod && !this.#gone) this.#publish(pod, runtime, true);
-    const grace = this.#gone ? (pod ? 1 : undefined) : pod?.metadata.deletionGracePeriodSeconds;
+    // Nobody waits for a pod that the API does not have.
+    const grace = this.#gone ? ORPHAN_GRACE_SECONDS : pod?.metadata.deletionGracePeriodSeconds;
     await killPod(context, pod, runtime, {
       gracePeriodSeconds: grace,
       hurry: this.#hurry.signal,

@@ -76,9 +76,10 @@ async function until<T>(
 const conditionIs = (object: Node | Pod, type: string) =>
   object.status?.conditions?.some(condition => condition.type === type && condition.status === 'True');
 
-async function kubectl(...args: string[]): Promise<string> {
+async function kubectl(args: string[], input?: string): Promise<string> {
   const { code, stdout, stderr } = await run('kubectl', ['--kubeconfig', pki.kubeconfigs.admin, ...args], {
     env: { ...process.env, HOME: directory },
+    input,
   });
   assert.equal(code, 0, `kubectl ${args.join(' ')}: ${stderr}`);
   return stdout;
@@ -121,13 +122,20 @@ try {
   console.log(`pod Ready after ${Math.round(performance.now() - created)} ms`);
 
   if (existsSync('/usr/bin/kubectl') || existsSync('/usr/local/bin/kubectl')) {
-    assert.equal(await kubectl('logs', 'hello'), '10.96.0.1\nout\n');
-    assert.equal(await kubectl('logs', 'hello', '--tail=1'), 'out\n');
-    assert.equal(await kubectl('exec', 'hello', '--', 'echo', 'from inside'), 'from inside\n');
+    assert.equal(await kubectl(['logs', 'hello']), '10.96.0.1\nout\n');
+    assert.equal(await kubectl(['logs', 'hello', '--tail=1']), 'out\n');
+    assert.equal(await kubectl(['exec', 'hello', '--', 'echo', 'from inside']), 'from inside\n');
+    // Input ends, and its end reaches the command; so does a command's own exit code come back.
+    assert.equal(await kubectl(['exec', '-i', 'hello', '--', 'cat'], 'to and fro\n'), 'to and fro\n');
+    await assert.rejects(kubectl(['exec', 'hello', '--', 'sh', '-c', 'exit 7']), /exit code 7/);
+    const following = kubectl(['logs', '-f', 'hello']);
+    await admin.delete(RESOURCE.pods, 'hello', { namespace: 'default' });
+    assert.match(await following, /^10\.96\.0\.1\nout\n/);
     console.log('kubectl logs and exec work');
+  } else {
+    await admin.delete(RESOURCE.pods, 'hello', { namespace: 'default' });
   }
   const deleted = performance.now();
-  await admin.delete(RESOURCE.pods, 'hello', { namespace: 'default' });
   await until('pod is gone', async () => {
     const list = await admin.list(RESOURCE.pods, { namespace: 'default' });
     return list.items.length === 0;

@@ -5,9 +5,11 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { join } from 'node:path';
 import type { Pod, Stored } from '../../../src/api/types.ts';
-import { TestKubelet } from './node.ts';
+import { cgroupProcesses } from '../../../src/kubelet/cgroup.ts';
+import { TestKubelet, TestNode } from './node.ts';
 
 const [scenario, directory, socket, cgroup] = process.argv.slice(2) as [string, string, string, string];
+const node = new TestNode(directory, cgroup.split('/').at(-1));
 const saved = join(directory, 'pods.json');
 
 function fetchText(url: string): Promise<string> {
@@ -169,6 +171,58 @@ async function failures(kubelet: TestKubelet): Promise<void> {
   assert.equal((await kubelet.cri.listPodSandboxes()).length, 0);
 }
 
+/** What nodes suffer: a dead sandbox, a dead runtime, an impatient user, an object that vanishes. */
+async function faults(kubelet: TestKubelet): Promise<void> {
+  kubelet.create('host', {
+    hostNetwork: true,
+    containers: [shell('c', 'trap "exit 0" TERM; while :; do sleep 0.1; done')],
+  });
+  kubelet.create('hello', { containers: [hello()] });
+  kubelet.create('stubborn', {
+    terminationGracePeriodSeconds: 600,
+    containers: [shell('c', 'trap "" TERM; while :; do sleep 0.1; done')],
+  });
+  await kubelet.until('all Ready', () => ['host', 'hello', 'stubborn'].every(name => kubelet.isReady(name)));
+  assert.equal(kubelet.status('host').podIP, '192.0.2.1');
+
+  const before = kubelet.status('hello').podIP;
+  const pause = cgroupProcesses(`${cgroup}/pod${kubelet.pods.get('hello')!.metadata.uid}`).find(pid =>
+    readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('2147483647'),
+  );
+  process.kill(pause!, 'SIGKILL');
+  await kubelet.until(
+    'hello has a new sandbox',
+    () => kubelet.isReady('hello') && kubelet.status('hello').podIP !== before,
+  );
+  assert.equal(kubelet.status('hello').containerStatuses?.[0]?.restartCount, 1);
+
+  const ids = () => [...kubelet.pods.values()].map(pod => pod.status?.containerStatuses?.[0]?.containerID);
+  const running = ids();
+  await node.killContainerd();
+  kubelet.create('late', { containers: [hello()] });
+  await node.startContainerd();
+  await kubelet.until('a pod created while the runtime was away runs', () => kubelet.isReady('late'));
+  assert.deepEqual(ids().slice(0, 3), running);
+
+  kubelet.delete('stubborn', 600);
+  await new Promise(resolve => setTimeout(resolve, 300));
+  assert.ok(kubelet.pods.has('stubborn'));
+  kubelet.delete('stubborn', 0);
+  const goneMs = await kubelet.until('stubborn is gone', () => !kubelet.pods.has('stubborn'));
+  console.log(`faults: a pod with 600 s of grace gone ${goneMs} ms after the impatient delete`);
+
+  const { uid } = kubelet.pods.get('late')!.metadata;
+  kubelet.pods.delete('late');
+  kubelet.manager.removePod(uid);
+  for (const name of [...kubelet.pods.keys()]) kubelet.delete(name, 1);
+  let left = -1;
+  const count = setInterval(async () => {
+    left = (await kubelet.cri.listPodSandboxes()).length;
+  }, 50);
+  await kubelet.until('nothing is left', () => left === 0);
+  clearInterval(count);
+}
+
 /** Leaves two pods and dies as kill -9 would. */
 async function leave(kubelet: TestKubelet): Promise<void> {
   kubelet.create('stays', { containers: [hello()] });
@@ -202,6 +256,7 @@ try {
     lifecycle,
     configuration,
     failures,
+    faults,
     leave,
     adopt,
   };

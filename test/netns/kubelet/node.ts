@@ -1,6 +1,6 @@
 // A node for the kubelet's tests: a namespace of its own, a containerd with the lab's images, pods machinery on top with
 // an API that is a Map. Everything is found again by its directory and removed by close().
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ConfigMap, Pod, PodStatus, Secret, Service, Stored } from '../../../src/api/types.ts';
@@ -23,18 +23,28 @@ import {
 import { run, runOk, spawnDaemon } from '../../../src/linux/exec.ts';
 import { silentLogger } from '../../../src/observe/log.ts';
 
+/** The letter of proc(5)'s stat; 'Z' where there is no such process. */
+function readProcessState(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.[0] ?? 'Z';
+  } catch {
+    return 'Z';
+  }
+}
+
 export const CNI_BIN_DIR = '/usr/lib/cni';
 
 /** The machine's side: namespace, containerd, cgroup. */
 export class TestNode {
-  readonly name = `pwt-kubelet-${process.pid}`;
+  readonly name: string;
   readonly directory: string;
   readonly cgroup: string;
   readonly socket: string;
-  #pid = 0;
 
-  constructor(directory = mkdtempSync(join(tmpdir(), 'pwk-'))) {
+  /** With a directory and a name: the node that another process started. */
+  constructor(directory = mkdtempSync(join(tmpdir(), 'pwk-')), name = `pwt-kubelet-${process.pid}`) {
     this.directory = directory;
+    this.name = name;
     this.cgroup = `/podwire/${this.name}`;
     this.socket = containerdPaths(directory).socket;
   }
@@ -64,18 +74,23 @@ export class TestNode {
     await this.startContainerd();
   }
 
+  get #pidFile(): string {
+    return join(this.directory, 'containerd.pid');
+  }
+
   async startContainerd(): Promise<void> {
     const daemon = spawnDaemon('containerd', ['--config', containerdPaths(this.directory).config], {
       netnsPath: this.netnsPath,
       env: { ...process.env, ...CONTAINERD_ENV },
     });
-    this.#pid = daemon.pid ?? 0;
+    writeFileSync(this.#pidFile, String(daemon.pid));
     await waitForContainerd(this.socket);
   }
 
   async killContainerd(): Promise<void> {
-    process.kill(this.#pid, 'SIGKILL');
-    while ((await run('kill', ['-0', String(this.#pid)])).code === 0)
+    const pid = Number(readFileSync(this.#pidFile, 'utf8'));
+    process.kill(pid, 'SIGKILL');
+    while (existsSync(`/proc/${pid}/exe`) && readProcessState(pid) !== 'Z')
       await new Promise(resolve => setTimeout(resolve, 10));
   }
 

@@ -47,7 +47,7 @@ after(async () => {
   if (!skip) await node.close();
 });
 
-for (const scenario of ['lifecycle', 'configuration', 'failures'])
+for (const scenario of ['lifecycle', 'configuration', 'failures', 'faults'])
   test(`pods: ${scenario}`, { skip, timeout: 120_000 }, async t => {
     const { code, output } = await inside(scenario);
     assert.equal(code, 0, output);
