@@ -116,6 +116,12 @@ export class EmbeddedStore implements Store {
     return { close: () => void this.#watchers.delete(watcher) };
   }
 
+  async durable(revision: number): Promise<void> {
+    while (this.#committed < revision && this.#flushing) await this.#flushing;
+    if (this.#committed < revision)
+      throw new StoreError('IO', `revision ${revision} was not written; the newest is ${this.#committed}`);
+  }
+
   revision(): number {
     return this.#committed;
   }

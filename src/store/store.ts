@@ -77,6 +77,8 @@ export interface Store {
    * already past is delivered before this returns. Throws COMPACTED if that history is gone.
    */
   watch(prefix: string, fromRevision: number, listener: (events: readonly StoreEvent[]) => void): StoreWatch;
+  /** Resolves once this revision is durable; rejects with IO if it never will be. */
+  durable(revision: number): Promise<void>;
   /** The newest durable revision. */
   revision(): number;
   /** History up to and including this revision is gone. */

@@ -60,6 +60,15 @@ export function storeContract(name: string, open: () => Promise<Store> | Store):
       assert.equal((await store.get('/r/a'))?.value, '2');
     });
 
+    withStore('durable waits for what is accepted and refuses what is not', async store => {
+      const pending = store.create('/r/a', '1');
+      const latest = await store.getForUpdate('/r/a');
+      await store.durable(latest!.revision);
+      assert.equal((await store.get('/r/a'))?.value, '1');
+      await pending;
+      await refuses(store.durable(99), 'IO');
+    });
+
     withStore('lists a prefix in key order, in pages, at an old revision', async store => {
       for (const key of ['/r/c', '/r/a', '/r/b', '/s/a']) await store.create(key, key);
       const first = await store.list('/r/', { limit: 2 });
