@@ -235,6 +235,7 @@ export class IptablesPlanner {
           ...portChains,
         ],
         jumps: NAT_JUMPS,
+        ownedPrefixes: PORT_CHAIN_PREFIXES,
       },
       { family, table: 'mangle', chains: [canary], jumps: [] },
     ];
@@ -250,6 +251,9 @@ export class IptablesPlanner {
     return memo?.rules;
   }
 }
+
+/** Chains of service ports, also those that an earlier life of the proxy left. */
+const PORT_CHAIN_PREFIXES = ['KUBE-SVC-', 'KUBE-SVL-', 'KUBE-SEP-', 'KUBE-EXT-', 'KUBE-FW-'];
 
 /** route_localnet opens 127.0.0.0/8 to the neighbours (CVE-2020-8558); this closes it again. kubelet writes the same. */
 const LOCALNET_GUARD: XtablesChain = {
