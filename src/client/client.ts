@@ -58,6 +58,8 @@ export interface WatchOptions {
   timeoutSeconds?: number;
   /** Silence that means the peer is gone; default 150 s. */
   idleMs?: number;
+  /** Called when the server has accepted the watch, before the first event. */
+  onOpen?: () => void;
 }
 
 export interface WriteOptions extends CallOptions {
@@ -207,6 +209,7 @@ export class KubeClient {
           fieldSelector: options.fieldSelector,
         },
       });
+      options.onOpen?.();
       yield* readWatch<T>(response.body, options.idleMs ?? DEFAULT_IDLE_MS, reason => abort.abort(reason));
     } finally {
       options.signal?.removeEventListener('abort', stop);

@@ -52,6 +52,7 @@ export class Informer<T extends KubeObject> {
   #resourceVersion: string | undefined;
   #synced = Promise.withResolvers<void>();
   #hasSynced = false;
+  #healthySinceMs: number | undefined;
   #stop: AbortController | undefined;
   #running: Promise<void> | undefined;
   #resync: NodeJS.Timeout | undefined;
@@ -105,6 +106,14 @@ export class Informer<T extends KubeObject> {
     return this.#hasSynced;
   }
 
+  /**
+   * Since when (epoch) changes have been arriving without a break; undefined while the server cannot be heard.
+   * Whoever concludes something from silence must not count the time before.
+   */
+  get healthySinceMs(): number | undefined {
+    return this.#healthySinceMs;
+  }
+
   /** Resolves with the first list; rejects when `signal` aborts or the informer stops before. */
   async synced(signal?: AbortSignal): Promise<void> {
     if (this.#hasSynced) return;
@@ -150,6 +159,7 @@ export class Informer<T extends KubeObject> {
         if (this.#resourceVersion === undefined) await this.#relist(signal);
         await this.#watch(signal);
       } catch (error) {
+        this.#healthySinceMs = undefined;
         if (signal.aborted) return;
         if (isExpired(error)) {
           this.#options.log?.info({ resource: this.ref.plural }, 'watch is too old, listing again');
@@ -208,6 +218,9 @@ export class Informer<T extends KubeObject> {
       idleMs,
       resourceVersion: this.#resourceVersion,
       signal,
+      onOpen: () => {
+        this.#healthySinceMs ??= Date.now();
+      },
     });
     const startedAt = Date.now();
     let count = 0;
