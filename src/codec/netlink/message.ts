@@ -64,8 +64,9 @@ export function decodeError(message: NetlinkMessage): NetlinkErrorAnswer {
   const requestLength = reader.u32le('msg.nlmsg_len');
   if ((message.flags & NLM_F_ACK_TLVS) === 0) return answer;
   const capped = (message.flags & NLM_F_CAPPED) !== 0;
-  const skip = NLMSG_HDRLEN - 4 + (capped ? 0 : ((requestLength + 3) & ~3) - NLMSG_HDRLEN);
-  if (skip > reader.remaining) return answer;
+  const skip =
+    NLMSG_HDRLEN - 4 + (capped ? 0 : requestLength + ((4 - (requestLength & 3)) & 3) - NLMSG_HDRLEN);
+  if (skip < 0 || skip > reader.remaining) return answer;
   for (const { type, value } of attributes(message.payload, 8 + skip)) {
     if (type === NLMSGERR_ATTR_MSG) answer.extAck = attributeString(value);
     else if (type === NLMSGERR_ATTR_OFFS) answer.offset = u32(value, 'NLMSGERR_ATTR_OFFS');
