@@ -65,7 +65,9 @@ export class PodWorker {
   update(pod: Stored<Pod>): void {
     const before = this.#pod?.metadata.deletionGracePeriodSeconds;
     const now = pod.metadata.deletionGracePeriodSeconds;
+    const same = this.#pod !== undefined && syncKey(this.#pod) === syncKey(pod);
     this.#pod = pod;
+    if (same) return;
     if (now !== undefined && (now === 0 || (before !== undefined && now < before))) this.#hurry.abort();
     this.wake();
   }
@@ -247,6 +249,20 @@ export class PodWorker {
       await sleep(0);
     }
   }
+}
+
+/** What of the object a sync acts on. Our own status comes back by the watch and asks for nothing. */
+function syncKey({ metadata, spec, status }: Stored<Pod>): string {
+  const gated = (spec?.readinessGates ?? []).length > 0;
+  return JSON.stringify([
+    spec,
+    metadata.labels,
+    metadata.annotations,
+    metadata.deletionTimestamp,
+    metadata.deletionGracePeriodSeconds,
+    status?.phase === 'Failed' || status?.phase === 'Succeeded',
+    gated ? status?.conditions?.map(condition => [condition.type, condition.status]) : [],
+  ]);
 }
 
 function terminationMessage(container: RuntimeContainer): string {

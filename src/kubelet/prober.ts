@@ -36,6 +36,18 @@ interface ProbeState {
   stopped: boolean;
 }
 
+/**
+ * What a kubelet before this one had found out about a container that still runs: a restart of ours must not take a
+ * working pod out of its Services until the next probe.
+ */
+function earlierVerdict(pod: Pod, containerId: string, kind: ProbeKind): true | undefined {
+  const status = pod.status?.containerStatuses?.find(entry =>
+    entry.containerID?.endsWith(`//${containerId}`),
+  );
+  const known = kind === 'readiness' ? status?.ready : kind === 'startup' ? status?.started : false;
+  return known === true ? true : undefined;
+}
+
 export class Prober implements ProbeVerdicts {
   readonly #options: ProberOptions;
   /** By container id, then kind. */
@@ -84,7 +96,7 @@ export class Prober implements ProbeVerdicts {
         containerId: running.id,
         podIp,
         startedAtMs: running.startedAtMs,
-        verdict: undefined,
+        verdict: earlierVerdict(pod, running.id, kind),
         run: { success: false, count: 0 },
         timer: undefined,
         stopped: false,

@@ -225,7 +225,8 @@ async function faults(kubelet: TestKubelet): Promise<void> {
 
 /** Leaves two pods and dies as kill -9 would. */
 async function leave(kubelet: TestKubelet): Promise<void> {
-  kubelet.create('stays', { containers: [hello()] });
+  const readinessProbe = { httpGet: { path: '/', port: 'http' }, initialDelaySeconds: 0 };
+  kubelet.create('stays', { containers: [hello({ readinessProbe })] });
   kubelet.create('orphan', { containers: [hello()] });
   await kubelet.until('both are Ready', () => kubelet.isReady('stays') && kubelet.isReady('orphan'));
   writeFileSync(saved, JSON.stringify(kubelet.pods.get('stays')));
@@ -237,6 +238,7 @@ async function adopt(kubelet: TestKubelet): Promise<void> {
   const before = JSON.parse(readFileSync(saved, 'utf8')) as Stored<Pod>;
   await kubelet.until('the orphan is gone', () => kubelet.context !== undefined && orphanGone);
   assert.equal(kubelet.isReady('stays'), true);
+  assert.ok(kubelet.statuses.every(({ status }) => status.containerStatuses?.[0]?.ready));
   assert.equal(
     kubelet.status('stays').containerStatuses?.[0]?.containerID,
     before.status?.containerStatuses?.[0]?.containerID,
