@@ -8,11 +8,16 @@ import { build } from 'esbuild';
 const root = join(import.meta.dirname, '..');
 const dist = join(root, 'dist');
 
-/** Programs: name in dist/bin → entry point. `cni` has no entry in dist/bin: the launcher starts it. */
+/** Programs with an entry in dist/bin. */
 const PROGRAMS: Record<string, string> = {
   podwire: 'src/cmd/podwire.ts',
   'kube-proxy': 'src/cmd/kube-proxy.ts',
+};
+
+/** Bundles that other programs start: the launcher's fallback, and worker threads under the names their makers use. */
+const PARTS: Record<string, string> = {
   cni: 'cni/runtime/main.ts',
+  'sqlite-writer': 'src/store/sqlite-writer.ts',
 };
 
 /** Every name under which the launcher is installed. */
@@ -34,7 +39,7 @@ const CNI_PLUGINS = [
 ];
 
 const entryPoints = Object.fromEntries(
-  Object.entries(PROGRAMS)
+  Object.entries({ ...PROGRAMS, ...PARTS })
     .filter(([, file]) => existsSync(join(root, file)))
     .map(([name, file]) => [name, join(root, file)]),
 );
@@ -75,8 +80,7 @@ exec "$node" --disable-warning=ExperimentalWarning "$dist/lib/${bundle}.js" "$@"
 `;
 }
 
-for (const name of Object.keys(entryPoints)) {
-  if (name === 'cni') continue;
+for (const name of Object.keys(PROGRAMS)) {
   const path = join(dist, 'bin', name);
   writeFileSync(path, shellEntry(name));
   chmodSync(path, 0o755);

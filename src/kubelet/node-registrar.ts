@@ -170,10 +170,13 @@ export class NodeRegistrar {
     const { client, nodeName } = this.#options;
     const description = await this.#describe();
     const status = nodeStatus(description, { problem: health }, this.#node?.status, Date.now());
+    // A strategic merge takes two addresses of one type for the same entry (patchMergeKey `type`), so a dual-stack
+    // node's list is replaced whole, as upstream's kubelet does (component-helpers node/util/status.go).
+    const addresses = [...(status.addresses ?? []), { $patch: 'replace' }];
     this.#node = await client.patch(
       RESOURCE.nodes,
       nodeName,
-      { status },
+      { status: { ...status, addresses } },
       {
         type: 'strategic',
         subresource: 'status',

@@ -13,7 +13,8 @@ export function askAdmin<T>(
   timeoutMs = DEFAULT_TIMEOUT_MS,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
-    const failed = (why: string) => reject(new PodwireError('ADMIN', `${method} ${path} at ${socketPath}: ${why}`));
+    const failed = (why: string) =>
+      reject(new PodwireError('ADMIN', `${method} ${path} at ${socketPath}: ${why}`));
     const call = request({ socketPath, method, path, timeout: timeoutMs }, response => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));

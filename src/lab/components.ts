@@ -1,5 +1,6 @@
 // The processes of a lab: which programs run where, with which flags. Pure: a table from the lab's plan.
 import { join } from 'node:path';
+import { CONTAINERD_ENV } from './containerd.ts';
 import type { LabNode, LabSpec } from './spec.ts';
 import { labPaths, nodePaths } from './spec.ts';
 
@@ -63,7 +64,8 @@ export function planComponents(spec: LabSpec, podwire: string): ComponentSpec[] 
       command: podwire,
       args: [
         'controllers',
-        ...['--kubeconfig', join(paths.pki, 'controllers.kubeconfig')],
+        ...['--kubeconfig', join(paths.pki, 'controller-manager.conf')],
+        ...['--scheduler-kubeconfig', join(paths.pki, 'scheduler.conf')],
         ...flag('cluster-cidr', spec.clusterCidrs),
       ],
       netnsPath: netnsPath(controlPlane.netns),
@@ -90,7 +92,7 @@ function planNode(
       args: ['--config', join(paths.containerd, 'config.toml')],
       netnsPath: netnsPath(node.netns),
       // The CNI launcher finds this node's agent through containerd's environment.
-      env: { ...env, PODWIRE_CNI_SOCKET: paths.cniSocket },
+      env: { ...env, ...CONTAINERD_ENV, PODWIRE_CNI_SOCKET: paths.cniSocket },
       stopOrder: 4,
     },
     {
@@ -98,12 +100,15 @@ function planNode(
       command: podwire,
       args: [
         'agent',
-        ...['--kubeconfig', join(lab.pki, `node-${node.name}.kubeconfig`)],
+        ...['--kubeconfig', join(lab.pki, `kubelet-${node.name}.conf`)],
+        ...['--proxy-kubeconfig', join(lab.pki, 'kube-proxy.conf')],
         ...['--node-name', node.name],
         ...flag('node-ip', node.addresses),
         ...['--state-dir', node.directory],
         ...['--containerd-socket', paths.containerdSocket],
-        ...['--pki-dir', lab.pki],
+        ...['--serving-cert', join(lab.pki, `kubelet-${node.name}.crt`)],
+        ...['--serving-key', join(lab.pki, `kubelet-${node.name}.key`)],
+        ...['--client-ca', join(lab.pki, 'ca.crt')],
         ...flag('cluster-cidr', spec.clusterCidrs),
         ...flag('service-cidr', spec.serviceCidrs),
         ...['--cgroup-parent', cgroupParent(spec, node.name)],

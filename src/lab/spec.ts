@@ -34,6 +34,8 @@ export interface LabSpec {
   families: ('ipv4' | 'ipv6')[];
   apiPort: number;
   underlayCidrs: string[];
+  /** Addresses of the switch, one a family: every member's default gateway. */
+  gateways: string[];
   clusterCidrs: string[];
   serviceCidrs: string[];
   switchNetns: string;
@@ -56,7 +58,8 @@ const FAMILY = {
   },
 } as const;
 
-/** Underlay host numbers: the control plane, then the nodes. */
+/** Underlay host numbers: the switch, the control plane, then the nodes. */
+const GATEWAY_HOST = 1;
 const CONTROL_PLANE_HOST = 2;
 const FIRST_NODE_HOST = 11;
 
@@ -78,6 +81,11 @@ export function validateLabName(name: string): void {
     );
 }
 
+/** A dot cannot be in a lab's name, so no lab's prefix is another's. */
+export function netnsName(lab: string, member: string): string {
+  return `pw.${lab}.${member}`;
+}
+
 /** Plans a lab. Pure: nothing is looked at or made. */
 export function planLab(options: LabOptions & { apiPort: number }): LabSpec {
   validateLabName(options.name);
@@ -87,7 +95,7 @@ export function planLab(options: LabOptions & { apiPort: number }): LabSpec {
   const families = options.families.map(family => FAMILY[family]);
   const member = (name: string, host: number): LabNode => ({
     name,
-    netns: `pw-${options.name}-${name}`,
+    netns: netnsName(options.name, name),
     addresses: families.map(family => family.host(host)),
     directory: join(directory, 'nodes', name),
   });
@@ -98,9 +106,10 @@ export function planLab(options: LabOptions & { apiPort: number }): LabSpec {
     families: options.families,
     apiPort: options.apiPort,
     underlayCidrs: families.map(family => family.underlay),
+    gateways: families.map(family => family.host(GATEWAY_HOST)),
     clusterCidrs: families.map(family => family.cluster),
     serviceCidrs: families.map(family => family.service),
-    switchNetns: `pw-${options.name}-net`,
+    switchNetns: netnsName(options.name, 'net'),
     controlPlane: member('cp', CONTROL_PLANE_HOST),
     nodes: Array.from({ length: options.nodes }, (_, i) => member(`node${i + 1}`, FIRST_NODE_HOST + i)),
   };

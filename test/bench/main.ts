@@ -38,7 +38,9 @@ if (import.meta.main) {
     process.exit(2);
   }
   for (const area of wanted.length > 0 ? wanted : all) {
-    const { bench } = (await import(join(here, `${area}.ts`))) as { bench: (report: Report) => Promise<void> };
+    const { bench } = (await import(join(here, `${area}.ts`))) as {
+      bench: (report: Report) => Promise<void>;
+    };
     await bench(print);
   }
 }

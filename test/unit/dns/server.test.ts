@@ -48,7 +48,7 @@ test('an answer too long for 512 bytes is truncated without EDNS and whole with 
   const short = await ask(question('many.test'));
   assert.equal(short.flag_tc, true);
   assert.equal(short.answers?.length, 0);
-  const opt = {
+  const opt: packet.OptAnswer = {
     type: 'OPT',
     name: '.',
     udpPayloadSize: 4096,
@@ -57,14 +57,15 @@ test('an answer too long for 512 bytes is truncated without EDNS and whole with 
     extendedRcode: 0,
     ednsVersion: 0,
     flag_do: false,
-  } as const;
+  };
   const whole = await ask(question('many.test', { additionals: [opt] }));
   assert.equal(whole.answers?.length, many.length);
 });
 
 test('NXDOMAIN for our own zone, REFUSED for others without an upstream', async () => {
-  assert.equal((await ask(question('no.test'))).rcode, 'NXDOMAIN');
-  assert.equal((await ask(question('example.com'))).rcode, 'REFUSED');
+  const rcode = async (name: string) => ((await ask(question(name))).flags ?? 0) & 0xf;
+  assert.equal(await rcode('no.test'), 3);
+  assert.equal(await rcode('example.com'), 5);
 });
 
 test('TCP: two questions in one segment and one split in two are all answered', async () => {

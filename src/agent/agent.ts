@@ -1,0 +1,186 @@
+// The node agent: wires kubelet, CNI server, overlay, service proxy and DNS to the API and to one kernel reconciler.
+// It runs inside the node's network namespace. Killed and started again it adopts what is there.
+//
+//   API ─▶ Node informer ─▶ Overlay ──────┐ desired KernelState
+//      └─▶ ServicesFeed ─▶ ServiceProxy ──┼──▶ KernelReconciler ─▶ kernel
+//                     └──▶ DNS records    │
+//      └─▶ Kubelet ─▶ containerd ─▶ launcher ─▶ CniServer ─▶ kernel (pods' links)
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { CniServer } from '../../cni/runtime/server.ts';
+import { ServiceProxy } from '../../proxy/proxy.ts';
+import { Overlay } from '../../routing/overlay.ts';
+import { parseNetConf } from '../../routing/subnet/net-conf.ts';
+import { writeSubnetEnv } from '../../routing/subnet/subnet-env.ts';
+import type { Node } from '../api/types.ts';
+import { KubeClient } from '../client/client.ts';
+import { Informer } from '../client/informer.ts';
+import { loadKubeconfig } from '../client/kubeconfig.ts';
+import { RESOURCE } from '../client/resources.ts';
+import { KernelReconciler } from '../kernel/reconciler.ts';
+import { CriClient } from '../kubelet/cri-client.ts';
+import { Kubelet } from '../kubelet/kubelet.ts';
+import type { ProbeRequest } from '../lab/proof.ts';
+import { Netns } from '../linux/netns.ts';
+import { AdminServer } from '../observe/admin-server.ts';
+import { createLogger } from '../observe/log.ts';
+import { writeConflist } from './cni-config.ts';
+import { planNetConf } from './net-conf.ts';
+import { NodeDns } from './node-dns.ts';
+import type { AgentOptions } from './options.ts';
+import { runProbe } from './probe.ts';
+import { ServicesFeed } from './services-feed.ts';
+import { findUnderlay } from './underlay-link.ts';
+
+export class Agent {
+  readonly #options: AgentOptions;
+  readonly #log = createLogger({ component: 'agent' });
+  readonly #netns = Netns.current();
+  readonly #client: KubeClient;
+  readonly #cri: CriClient;
+  readonly #reconciler: KernelReconciler;
+  readonly #cni: CniServer;
+  readonly #nodes: Informer<Node>;
+  readonly #overlay: Overlay;
+  readonly #feed: ServicesFeed;
+  readonly #proxy: ServiceProxy;
+  readonly #dns: NodeDns;
+  readonly #kubelet: Kubelet;
+  readonly #admin: AdminServer;
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    mkdirSync(options.stateDirectory, { recursive: true, mode: 0o700 });
+    const underlay = findUnderlay(this.#netns, options.nodeIps);
+    this.#client = new KubeClient(loadKubeconfig(options.kubeconfig), {
+      userAgent: 'podwire-agent',
+      log: this.#log,
+    });
+    this.#cri = new CriClient(options.containerdSocket);
+    this.#reconciler = new KernelReconciler({
+      netns: this.#netns,
+      rooms: ['overlay', 'proxy', 'dns'],
+      log: createLogger({ component: 'kernel' }),
+    });
+    this.#cni = new CniServer({ socketPath: options.cniSocket, log: createLogger({ component: 'cni' }) });
+    this.#nodes = new Informer<Node>(this.#client, RESOURCE.nodes, { log: this.#log });
+    this.#overlay = new Overlay({
+      nodeName: options.nodeName,
+      config: parseNetConf(JSON.stringify(planNetConf(options.clusterCidrs, options.backend))),
+      underlay,
+      setDesired: state => this.#reconciler.setDesired('overlay', state),
+      patchNode: async patch => {
+        await this.#client.patch(RESOURCE.nodes, options.nodeName, patch, {
+          type: 'strategic',
+          subresource: 'status',
+        });
+      },
+      onSubnetEnv: env => {
+        writeSubnetEnv(join(options.stateDirectory, 'subnet.env'), env);
+        void this.#openForPods(env.mtuBytes);
+      },
+      log: createLogger({ component: 'overlay' }),
+    });
+    this.#feed = new ServicesFeed(options.proxyKubeconfig ?? options.kubeconfig, this.#log);
+    this.#proxy = new ServiceProxy({
+      nodeName: options.nodeName,
+      families: [...new Set(options.clusterCidrs.map(familyOf))],
+      iptables: {
+        nodeIps: options.nodeIps,
+        localDetector: {
+          mode: 'cidr',
+          v4: options.clusterCidrs.find(cidr => familyOf(cidr) === 4),
+          v6: options.clusterCidrs.find(cidr => familyOf(cidr) === 6),
+        },
+      },
+      setDesired: state => this.#reconciler.setDesired('proxy', state),
+      settled: () => this.#reconciler.settled(),
+      log: createLogger({ component: 'proxy' }),
+    });
+    this.#dns = new NodeDns({
+      families: options.clusterCidrs.map(familyOf),
+      domain: options.clusterDomain,
+      setDesired: state => this.#reconciler.setDesired('dns', state),
+      settled: () => this.#reconciler.settled(),
+      log: createLogger({ component: 'dns' }),
+    });
+    const read = (file: string) => readFileSync(file, 'utf8');
+    this.#kubelet = new Kubelet({
+      client: this.#client,
+      nodeName: options.nodeName,
+      nodeIps: options.nodeIps,
+      criSocket: options.containerdSocket,
+      podLogDir: options.podLogDirectory,
+      stateDir: join(options.stateDirectory, 'kubelet'),
+      clusterDns: this.#dns.addresses,
+      clusterDomain: options.clusterDomain,
+      serving: {
+        address: options.nodeIps[0]!,
+        port: options.serving.port,
+        cert: read(options.serving.certFile),
+        key: read(options.serving.keyFile),
+        clientCa: read(options.serving.clientCaFile),
+      },
+      cgroupParent: options.cgroupParent,
+      log: createLogger({ component: 'kubelet' }),
+    });
+    this.#admin = new AdminServer(options.adminSocket, {
+      'GET /overlay': () => this.#overlay.status(),
+      'GET /diff': () => this.#reconciler.diff(),
+      'POST /verify': () => this.#reconciler.verify(),
+      'POST /probe': ({ body }) => runProbe(body as ProbeRequest, this.#cri),
+    });
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    await Promise.all([this.#cni.start(), this.#admin.start(), this.#reconciler.start(signal)]);
+    this.#nodes.onChange(({ type, object }) =>
+      type === 'deleted' ? this.#overlay.deleteNode(object.metadata.name) : this.#overlay.upsertNode(object),
+    );
+    this.#nodes.start(signal);
+    this.#feed.start(signal);
+    this.#feed.feedProxy(this.#proxy, signal);
+    this.#feed.feedRecords(this.#dns.records);
+    await Promise.all([this.#kubelet.start(signal), this.#dns.start()]);
+    this.#log.info({ node: this.#options.nodeName }, 'agent runs');
+  }
+
+  /** The kernel keeps its state and containers go on: only the programs stop. */
+  async stop(): Promise<void> {
+    this.#overlay.stop();
+    this.#proxy.stop();
+    await Promise.all([
+      this.#kubelet.stop(),
+      this.#dns.stop(),
+      this.#feed.stop(),
+      this.#nodes.stop(),
+      this.#cni.stop(),
+      this.#admin.stop(),
+    ]);
+    await this.#reconciler.stop();
+    await this.#client.close();
+  }
+
+  /** Lets containerd start pods once the overlay is in the kernel. */
+  async #openForPods(mtuBytes: number): Promise<void> {
+    try {
+      await this.#reconciler.settled();
+    } catch (error) {
+      this.#log.warn(
+        { error },
+        'the overlay is not whole yet; pods start all the same, the reconciler retries',
+      );
+    }
+    const podCidrs = this.#nodes.get(this.#options.nodeName)?.spec?.podCIDRs ?? [];
+    const written = writeConflist(this.#options.cniConfDirectory, {
+      podCidrs,
+      mtuBytes,
+      ipamDirectory: join(this.#options.stateDirectory, 'ipam'),
+    });
+    if (written) this.#log.info({ podCidrs, mtuBytes }, 'pods may start');
+  }
+}
+
+function familyOf(cidr: string): 4 | 6 {
+  return cidr.includes(':') ? 6 : 4;
+}
