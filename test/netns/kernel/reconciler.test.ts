@@ -1,13 +1,15 @@
 // The reconciler against a real kernel: converge, adopt, repair within a second, leave alone what is not ours.
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { KernelReconciler, type Repair } from '../../../src/kernel/reconciler.ts';
-import { type KernelState, ROUTE_PROTOCOL } from '../../../src/kernel/state.ts';
-import { run, runOk } from '../../../src/linux/exec.ts';
+import { ROUTE_PROTOCOL } from '../../../src/kernel/state.ts';
+import { run, runOk, spawnChild } from '../../../src/linux/exec.ts';
 import { createNetns, deleteNetns, Netns } from '../../../src/linux/netns.ts';
 import { Rtnetlink } from '../../../src/linux/rtnetlink.ts';
 import { readSysctl, writeSysctl } from '../../../src/linux/sysctl.ts';
 import { createLogger } from '../../../src/observe/log.ts';
+import { nat, overlay } from './states.ts';
 
 const skip = process.getuid?.() === 0 ? false : 'not root';
 const log = createLogger({ component: 'kernel-test', level: 'fatal' });
@@ -17,83 +19,6 @@ let netns: Netns;
 let rt: Rtnetlink;
 let repairs: Repair[] = [];
 let reconciler: KernelReconciler | undefined;
-
-function overlay(peers: number): KernelState {
-  const state: Required<
-    Pick<KernelState, 'links' | 'addresses' | 'routes' | 'neighbours' | 'fdb' | 'sysctls'>
-  > = {
-    links: [
-      {
-        name: 'vx1',
-        kind: 'vxlan',
-        up: true,
-        mtuBytes: 1450,
-        mac: '02:00:00:00:00:01',
-        vxlan: { vni: 1, port: 8472, local: '10.9.0.1', dev: 'eth0', learning: false },
-      },
-    ],
-    addresses: [{ link: 'vx1', address: '10.244.0.0/32' }],
-    routes: [],
-    neighbours: [],
-    fdb: [],
-    sysctls: [
-      { path: 'net/ipv6/conf/vx1/accept_ra', value: '0' },
-      { path: 'net/ipv4/ip_forward', value: '1' },
-    ],
-  };
-  for (let i = 1; i <= peers; i++) {
-    const subnet = `10.${244 + (i >> 8)}.${i & 255}.0`;
-    const mac = `02:00:00:00:${(i >> 8).toString(16).padStart(2, '0')}:${(i & 255).toString(16).padStart(2, '0')}`;
-    if (i === 1) continue;
-    state.routes.push({
-      destination: `${subnet}/24`,
-      gateway: subnet,
-      link: 'vx1',
-      onlink: true,
-      protocol: ROUTE_PROTOCOL.overlay,
-    });
-    state.neighbours.push({ link: 'vx1', address: subnet, mac, state: 'permanent' });
-    state.fdb.push({ link: 'vx1', mac, destination: `10.9.${i >> 8}.${i & 255}` });
-  }
-  return state;
-}
-
-function nat(services: number): KernelState {
-  return {
-    xtables: [
-      {
-        family: 4,
-        table: 'nat',
-        chains: [
-          {
-            name: 'TEST-SERVICES',
-            rules: Array.from(
-              { length: services },
-              (_, i) => `-d 10.96.0.${i + 1}/32 -p tcp -m tcp --dport 80 -j TEST-SVC-${i}`,
-            ),
-          },
-          ...Array.from({ length: services }, (_, i) => ({
-            name: `TEST-SVC-${i}`,
-            rules: [`-p tcp -m tcp -j DNAT --to-destination 10.244.1.${i + 1}:80`],
-          })),
-        ],
-        jumps: [
-          {
-            chain: 'PREROUTING',
-            rule: '-m comment --comment "test portals" -j TEST-SERVICES',
-            position: 'first',
-          },
-          {
-            chain: 'OUTPUT',
-            rule: '-m comment --comment "test portals" -j TEST-SERVICES',
-            position: 'first',
-          },
-        ],
-        ownedPrefixes: ['TEST-SVC-'],
-      },
-    ],
-  };
-}
 
 async function start(rooms: string[], backend: 'nft' | 'legacy' = 'nft'): Promise<KernelReconciler> {
   reconciler = new KernelReconciler({
@@ -321,6 +246,28 @@ describe('kernel reconciler', { skip }, () => {
     assert.doesNotMatch(stdout, /TEST-SVC-[12]/);
     assert.equal(stdout.match(/-j TEST-SERVICES/g)?.length, 2);
     assert.deepEqual(repairs, []);
+  });
+
+  test('kill -9 at any moment: the next life converges and nothing is left over', async () => {
+    const victim = join(import.meta.dirname, 'victim.ts');
+    for (const delayMs of [90, 140, 190, 260]) {
+      const child = spawnChild(process.execPath, [victim, `/run/netns/${name}`], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      await new Promise(resolve => child.stdout!.once('data', resolve));
+      await new Promise(resolve => setTimeout(resolve, delayMs));
+      child.kill('SIGKILL');
+      assert.equal((await child.exited).signal, 'SIGKILL');
+    }
+    const r = await start(['overlay', 'proxy']);
+    r.setDesired('overlay', overlay(10));
+    r.setDesired('proxy', nat(2));
+    await r.settled();
+    assert.deepEqual(counts(), complete(10));
+    assert.deepEqual(await r.verify(), []);
+    const { stdout } = await runOk('iptables-nft-save', ['-t', 'nat'], { netns });
+    assert.equal(stdout.match(/^:TEST-/gm)?.length, 3);
+    assert.equal(stdout.match(/-j TEST-SERVICES/g)?.length, 2);
   });
 
   test('changed tunnel parameters make the device anew with everything on it', async () => {
