@@ -1,7 +1,7 @@
 // Inside the node's namespace: our API server and the whole Kubelet against the node's containerd. The pod is bound by
 // hand, as there is no scheduler here.
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Node, Pod } from '../../../src/api/types.ts';
 import { startApiServer } from '../../../src/apiserver/main.ts';
@@ -10,7 +10,7 @@ import { KubeClient } from '../../../src/client/client.ts';
 import { loadKubeconfig } from '../../../src/client/kubeconfig.ts';
 import { RESOURCE } from '../../../src/client/resources.ts';
 import { Kubelet } from '../../../src/kubelet/kubelet.ts';
-import { run } from '../../../src/linux/exec.ts';
+import { run, spawnChild } from '../../../src/linux/exec.ts';
 import { silentLogger } from '../../../src/observe/log.ts';
 
 const [directory, socket, cgroup, nodeIp] = process.argv.slice(2) as [string, string, string, string];
@@ -128,6 +128,21 @@ try {
     // Input ends, and its end reaches the command; so does a command's own exit code come back.
     assert.equal(await kubectl(['exec', '-i', 'hello', '--', 'cat'], 'to and fro\n'), 'to and fro\n');
     await assert.rejects(kubectl(['exec', 'hello', '--', 'sh', '-c', 'exit 7']), /exit code 7/);
+    const file = join(directory, 'copied');
+    writeFileSync(file, 'x'.repeat(300_000));
+    await kubectl(['cp', file, 'hello:/tmp/copied']);
+    assert.match(await kubectl(['exec', 'hello', '--', 'wc', '-c', '/tmp/copied']), /^300000 /);
+    const forward = spawnChild('kubectl', [
+      '--kubeconfig',
+      pki.kubeconfigs.admin,
+      'port-forward',
+      'hello',
+      '18080:8080',
+    ]);
+    await until('port-forward answers', async () =>
+      (await (await fetch('http://127.0.0.1:18080/')).text()).startsWith('hello '),
+    );
+    forward.kill();
     const following = kubectl(['logs', '-f', 'hello']);
     await admin.delete(RESOURCE.pods, 'hello', { namespace: 'default' });
     assert.match(await following, /^10\.96\.0\.1\nout\n/);
