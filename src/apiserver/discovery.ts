@@ -1,5 +1,6 @@
 // What the server serves, told to clients: discovery (/api, /apis, per group and version, and the aggregated form of
-// KEP-3352) and OpenAPI v3. The documents are pure functions of the registry; each is made once and kept as text.
+// KEP-3352) and OpenAPI (v3 per group version; v2 for clients before 1.27). The documents are pure functions of the
+// registry; each is made when first asked for and kept as bytes.
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import {
@@ -9,63 +10,87 @@ import {
   apiResourceList,
   apiVersions,
 } from './discovery-documents.ts';
-import { wantsAggregatedDiscovery } from './http/accept.ts';
-import { sendJson } from './http/respond.ts';
+import { parseAccept, wantsAggregatedDiscovery } from './http/accept.ts';
+import { sendBytes } from './http/respond.ts';
 
+const JSON_TYPE = 'application/json';
 const AGGREGATED_TYPE = 'application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList';
+/** Asked for with an @ before the version, which no media type may contain: kube-openapi answers with a dot, too. */
+const OPENAPI_V2_TYPE = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf';
 
 interface Document {
-  text: string;
+  bytes: Buffer;
+  type: string;
   etag: string;
 }
 
+/** The forms one path can have. */
+type Form = 'plain' | 'aggregated' | 'protobuf';
+
 export class Discovery {
-  readonly #documents = new Map<string, Document | undefined>();
+  readonly #documents = new Map<string, Document>();
 
   /** False if the path is none of discovery's. */
   async serve(request: IncomingMessage, response: ServerResponse, url: URL): Promise<boolean> {
     const path = url.pathname.replace(/\/+$/, '');
-    const aggregated =
-      (path === '/api' || path === '/apis') && wantsAggregatedDiscovery(request.headers.accept);
-    const document = this.#document(path, aggregated);
+    const document = await this.#document(path, chooseForm(path, request.headers.accept));
     if (!document) return false;
     response.setHeader('ETag', document.etag);
     response.setHeader('Vary', 'Accept');
     if (request.headers['if-none-match'] === document.etag) {
       response.writeHead(304);
       response.end();
-      return true;
-    }
-    await sendJson(request, response, 200, document.text, aggregated ? AGGREGATED_TYPE : undefined);
+    } else await sendBytes(request, response, 200, document.bytes, document.type);
     return true;
   }
 
-  #document(path: string, aggregated: boolean): Document | undefined {
-    const key = aggregated ? `${path} aggregated` : path;
-    if (this.#documents.has(key)) return this.#documents.get(key);
-    const value = aggregated ? aggregatedDiscovery(path === '/api' ? 'api' : 'apis') : describe(path);
-    const text = value === undefined ? undefined : JSON.stringify(value);
-    const document = text === undefined ? undefined : { text, etag: `"${digest(text)}"` };
+  async #document(path: string, form: Form): Promise<Document | undefined> {
+    const key = `${form} ${path}`;
+    const known = this.#documents.get(key);
+    if (known) return known;
+    const made = path.startsWith('/openapi/') ? await openApi(path, form) : discovery(path, form);
     // Only what exists is kept: paths are the client's to choose.
-    if (document) this.#documents.set(key, document);
+    if (!made) return undefined;
+    const etag = createHash('sha256').update(made.bytes).digest('hex').slice(0, 32).toUpperCase();
+    const document = { ...made, etag: `"${etag}"` };
+    this.#documents.set(key, document);
     return document;
   }
 }
 
-function describe(path: string): object | undefined {
+function chooseForm(path: string, accept: string | undefined): Form {
+  if (path === '/api' || path === '/apis') return wantsAggregatedDiscovery(accept) ? 'aggregated' : 'plain';
+  if (path !== '/openapi/v2') return 'plain';
+  return parseAccept(accept ?? '').some(({ type }) => type.includes('protobuf')) ? 'protobuf' : 'plain';
+}
+
+type Made = Omit<Document, 'etag'> | undefined;
+
+const json = (value: object | undefined, type = JSON_TYPE): Made =>
+  value && { bytes: Buffer.from(JSON.stringify(value), 'utf8'), type };
+
+function discovery(path: string, form: Form): Made {
   const parts = path.split('/').slice(1);
   const [root, first = '', second = ''] = parts;
   if (root === 'api') {
-    if (parts.length === 1) return apiVersions();
-    return parts.length === 2 ? apiResourceList('', first) : undefined;
+    if (parts.length === 1)
+      return form === 'aggregated' ? json(aggregatedDiscovery('api'), AGGREGATED_TYPE) : json(apiVersions());
+    return parts.length === 2 ? json(apiResourceList('', first)) : undefined;
   }
-  if (root === 'apis') {
-    if (parts.length === 1) return apiGroupList();
-    if (parts.length === 2) return apiGroup(first);
-    return parts.length === 3 ? apiResourceList(first, second) : undefined;
-  }
-  return undefined;
+  if (root !== 'apis') return undefined;
+  if (parts.length === 1)
+    return form === 'aggregated' ? json(aggregatedDiscovery('apis'), AGGREGATED_TYPE) : json(apiGroupList());
+  if (parts.length === 2) return json(apiGroup(first));
+  return parts.length === 3 ? json(apiResourceList(first, second)) : undefined;
 }
 
-const digest = (text: string): string =>
-  createHash('sha256').update(text).digest('hex').slice(0, 32).toUpperCase();
+/** Loaded when first asked for: the descriptions are large, and most clients never ask. */
+async function openApi(path: string, form: Form): Promise<Made> {
+  const { openApiV2Document, openApiV3Document, openApiV3Index } = await import('../api/openapi.ts');
+  if (path === '/openapi/v3') return json(openApiV3Index());
+  if (path.startsWith('/openapi/v3/')) return json(openApiV3Document(path.slice('/openapi/v3/'.length)));
+  if (path !== '/openapi/v2') return undefined;
+  if (form !== 'protobuf') return json(openApiV2Document());
+  const { encodeOpenApiV2 } = await import('../api/openapi-protobuf.ts');
+  return { bytes: Buffer.from(encodeOpenApiV2(openApiV2Document())), type: OPENAPI_V2_TYPE };
+}

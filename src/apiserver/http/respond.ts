@@ -1,7 +1,7 @@
 // Writing answers: JSON with length, gzip where it pays, warnings, Status objects for refusals.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { promisify } from 'node:util';
-import { constants, gzip } from 'node:zlib';
+import { gzip } from 'node:zlib';
 import { statusFromError } from '../../api/status.ts';
 import { ApiError } from '../../lib/errors.ts';
 
@@ -11,34 +11,31 @@ const GZIP_LEVEL = 1;
 const compress = promisify(gzip);
 
 /** Sends a JSON text that is already made. */
-export async function sendJson(
+export function sendJson(
   request: IncomingMessage,
   response: ServerResponse,
   status: number,
   json: string,
-  type = 'application/json',
+): Promise<void> {
+  return sendBytes(request, response, status, Buffer.from(json, 'utf8'), 'application/json');
+}
+
+export async function sendBytes(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  bytes: Buffer,
+  type: string,
 ): Promise<void> {
   if (response.headersSent || response.destroyed) return;
-  let body: Buffer = Buffer.from(json, 'utf8');
   response.setHeader('Content-Type', type);
+  let body = bytes;
   if (body.length > GZIP_THRESHOLD_BYTES && /\bgzip\b/.test(request.headers['accept-encoding'] ?? '')) {
-    body = await compress(body, { level: GZIP_LEVEL, strategy: constants.Z_DEFAULT_STRATEGY });
+    body = await compress(body, { level: GZIP_LEVEL });
     response.setHeader('Content-Encoding', 'gzip');
     response.setHeader('Vary', 'Accept-Encoding');
   }
   finish(request, response, status, body);
-}
-
-export function sendText(
-  request: IncomingMessage,
-  response: ServerResponse,
-  status: number,
-  text: string,
-  type = 'text/plain; charset=utf-8',
-): void {
-  if (response.headersSent || response.destroyed) return;
-  response.setHeader('Content-Type', type);
-  finish(request, response, status, Buffer.from(text, 'utf8'));
 }
 
 function finish(request: IncomingMessage, response: ServerResponse, status: number, body: Buffer): void {
