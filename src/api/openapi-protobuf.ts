@@ -1,10 +1,12 @@
-// The OpenAPI v2 document in gnostic's protobuf form, the only one kubectl before 1.27 accepts
-// (application/com.github.proto-openapi.spec.v2@v1.0+protobuf). Field numbers: gnostic openapiv2/OpenAPIv2.proto.
+// The OpenAPI v2 document in gnostic's protobuf form, the only one kubectl before 1.27 accepts.
+// Field numbers: gnostic openapiv2/OpenAPIv2.proto.
 // Only what openApiV2Document has is encoded.
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { isJsonObject, type JsonObject, type JsonValue } from '../lib/json.ts';
 
-export const OPENAPI_V2_PROTOBUF = 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf';
+/** What kubectl's Accept says, and what the answer must say: its own MIME parser refuses the "@". */
+export const OPENAPI_V2_ACCEPT = 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf';
+export const OPENAPI_V2_MEDIA_TYPE = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf';
 
 type Encode = (writer: BinaryWriter) => void;
 
