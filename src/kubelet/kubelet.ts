@@ -23,6 +23,7 @@ import { CriClient } from './cri-client.ts';
 import { parseResolvConf } from './dns.ts';
 import type { DNSConfig } from './gen/cri.ts';
 import { ImageManager } from './image-manager.ts';
+import { LogRotator } from './log-rotator.ts';
 import { DEFAULT_RUNTIME_NAME } from './names.ts';
 import type { NodeContext } from './node-context.ts';
 import { NodeRegistrar } from './node-registrar.ts';
@@ -107,7 +108,8 @@ export class Kubelet {
       problem: () => manager.relistError,
       log: o.log,
     });
-    const loops = [registrar.run(this.#abort.signal), manager.run(this.#abort.signal)];
+    const rotator = new LogRotator(this.#cri, o.log);
+    const loops = [registrar, manager, rotator].map(part => part.run(this.#abort.signal));
     this.#running = Promise.all(loops).catch(error => {
       o.log.error({ error }, `kubelet loop ended: ${errorMessage(error)}`);
     });
@@ -151,7 +153,10 @@ export class Kubelet {
     });
     this.#pods.start(this.#abort.signal);
     this.#pods.synced(this.#abort.signal).then(
-      () => manager.setComplete(),
+      async () => {
+        manager.setComplete();
+        await manager.sweep();
+      },
       () => {},
     );
   }

@@ -6,6 +6,7 @@ import { sleep } from '../lib/clock.ts';
 import { errorMessage, hasCode } from '../lib/errors.ts';
 import { followContainerdEvents } from './containerd-events.ts';
 import type { NodeContext } from './node-context.ts';
+import { podsOnDisk } from './pod-paths.ts';
 import { PodWorker } from './pod-worker.ts';
 import type { PodSummary } from './runtime-state.ts';
 
@@ -44,6 +45,13 @@ export class PodManager {
   /** From now on pods the API has not named are orphans. */
   setComplete(): void {
     this.#complete = true;
+  }
+
+  /** Ends what is left on disk of pods that neither the API nor the runtime knows (a machine that was switched off). */
+  async sweep(): Promise<void> {
+    for (const identity of await podsOnDisk(this.#context))
+      if (!this.#workers.has(identity.uid))
+        this.#addWorker(new PodWorker(this.#context, identity, undefined, this.#finished));
   }
 
   wake(uid: string): void {

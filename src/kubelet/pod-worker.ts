@@ -12,6 +12,7 @@ import { errorMessage, hasCode } from '../lib/errors.ts';
 import type { NodeContext } from './node-context.ts';
 import { planPod } from './plan.ts';
 import { killContainer, killPod, removePod } from './pod-killer.ts';
+import type { PodIdentity } from './pod-paths.ts';
 import { startPod } from './pod-starter.ts';
 import { podStatus, type WaitReason } from './pod-status.ts';
 import type { RuntimeContainer, RuntimePod } from './runtime-pod.ts';
@@ -21,12 +22,6 @@ const RETRY = { baseMs: 100, maxMs: 10_000, factor: 2, jitter: 0.2 };
 const RESYNC_MS = 60_000;
 const ORPHAN_GRACE_SECONDS = 1;
 const MAX_TERMINATION_MESSAGE_BYTES = 4096;
-
-export interface PodIdentity {
-  uid: string;
-  namespace: string;
-  name: string;
-}
 
 export class PodWorker {
   readonly identity: PodIdentity;

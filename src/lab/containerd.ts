@@ -131,7 +131,7 @@ export function writeContainerdConfig(options: ContainerdOptions): string {
   return paths.config;
 }
 
-/** Environment that makes many small containerds cheap: fewer collections, no more threads than this machine has cores. */
+/** Environment that makes many small containerds cheap: memory for fewer garbage collections. */
 export const CONTAINERD_ENV: Readonly<Record<string, string>> = { GOGC: '400' };
 
 export interface TemplateOptions {
@@ -217,7 +217,8 @@ export async function waitForContainerd(socket: string, timeoutMs = READY_TIMEOU
         await cri.version();
         return;
       } catch (thrown) {
-        if (Date.now() > deadline)
+        // No CRI service: its plugin failed to load, and will not load later.
+        if (Date.now() > deadline || hasCode(thrown, 'CRI_UNIMPLEMENTED'))
           throw new PodwireError(
             'CONTAINERD',
             `containerd at ${socket} did not answer: ${errorMessage(thrown)}`,

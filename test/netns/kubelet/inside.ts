@@ -1,7 +1,7 @@
 // What runs inside the node's namespace, as the agent does: one scenario against the node's containerd, named by argv.
 // Prints what it measured; a failed assertion is its exit code.
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { join } from 'node:path';
 import type { Pod, Stored } from '../../../src/api/types.ts';
@@ -126,6 +126,11 @@ async function configuration(kubelet: TestKubelet): Promise<void> {
     'options ndots:5',
   ]);
   assert.deepEqual(lines.slice(6), ['one', 'two', 's3cret', 'job']);
+  // A pod that only the disk remembers, as after a power cut, is cleared away.
+  const remains = [join(directory, 'kubelet/pods/uid-old'), join(directory, 'logs/default_old_uid-old')];
+  for (const path of remains) mkdirSync(path, { recursive: true });
+  await kubelet.manager.sweep();
+  await kubelet.until('remains are gone', () => !remains.some(path => existsSync(path)));
   kubelet.delete('job', 0);
   await kubelet.until('job is gone', () => !kubelet.pods.has('job'));
 }

@@ -1,14 +1,25 @@
 // Files the kubelet writes and reads: atomic volumes, container logs; and its keyed back-off.
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { appendFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { writeAtomically } from '../../../src/kubelet/atomic-writer.ts';
 import { KeyedBackOff } from '../../../src/kubelet/back-off.ts';
+import type { CriClient } from '../../../src/kubelet/cri-client.ts';
 import { parseLogOptions } from '../../../src/kubelet/log-options.ts';
 import { type LogOptions, parseLogLine, readLog } from '../../../src/kubelet/log-reader.ts';
+import { LogRotator } from '../../../src/kubelet/log-rotator.ts';
+import { silentLogger } from '../../../src/observe/log.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'pwk-unit-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -138,4 +149,28 @@ test('back-off: first retry at once, then doubling to the limit, forgotten after
   assert.equal(backOff.remainingMs('k', 1000, 1001), 0);
   backOff.next('k', 1000, 1001);
   assert.equal(backOff.delayMs('k'), 10);
+});
+
+test('a log over the limit is rotated, and only so many are kept', async () => {
+  const path = join(directory, 'rotate', '0.log');
+  mkdirSync(join(directory, 'rotate'));
+  let reopened = 0;
+  const cri = {
+    reopenContainerLog: async () => {
+      reopened++;
+      writeFileSync(path, '');
+    },
+  } as unknown as CriClient;
+  const rotator = new LogRotator(cri, silentLogger(), { maxBytes: 10, maxFiles: 3 });
+  writeFileSync(path, 'short');
+  assert.equal(await rotator.rotate('id', path), false);
+  for (let i = 0; i < 4; i++) {
+    writeFileSync(path, `long enough ${i}`);
+    assert.equal(await rotator.rotate('id', path), true);
+    await new Promise(resolve => setTimeout(resolve, 2));
+  }
+  assert.equal(reopened, 4);
+  const names = readdirSync(join(directory, 'rotate')).sort();
+  assert.equal(names.length, 3);
+  assert.equal(readFileSync(join(directory, 'rotate', names.at(-1)!), 'utf8'), 'long enough 3');
 });
