@@ -13,7 +13,7 @@ import { hasCode, KernelError, type PodwireError } from '../lib/errors.ts';
 import { requireIp } from '../lib/ip.ts';
 import { NetlinkSocket, refusal } from './netlink-socket.ts';
 import { Netns } from './netns.ts';
-import { type BatchFailure, RtnetlinkBatch, throwErrors } from './rtnetlink-batch.ts';
+import { RtnetlinkBatch } from './rtnetlink-batch.ts';
 import type {
   AddressSpec,
   FdbSpec,
@@ -25,6 +25,7 @@ import type {
   RouteSpec,
   RuleSpec,
 } from './rtnetlink-specs.ts';
+import { type BatchFailure, throwErrors } from './rtnetlink-text.ts';
 
 export type { Address } from '../codec/netlink/address.ts';
 export type { Link, VxlanInfo } from '../codec/netlink/link.ts';
