@@ -128,7 +128,7 @@ export class Agent {
       'GET /overlay': () => this.#overlay.status(),
       'GET /diff': () => this.#reconciler.diff(),
       'POST /verify': () => this.#reconciler.verify(),
-      'POST /probe': ({ body }) => runProbe(body as ProbeRequest, this.#cri),
+      'POST /probe': ({ body }) => runProbe(body as ProbeRequest, this.#cri, this.#dns.addresses),
     });
   }
 

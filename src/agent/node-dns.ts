@@ -65,10 +65,11 @@ export class NodeDns {
 export function planDnsAddresses(addresses: readonly string[]): KernelState {
   return {
     links: [{ name: 'lo', kind: 'existing', up: true }],
-    addresses: addresses.map(address => ({
-      link: 'lo',
-      address: address.includes(':') ? `${address}/128` : `${address}/32`,
-      scope: 'host' as const,
-    })),
+    // The kernel decides the scope of an IPv6 address by itself (ipv6(7)).
+    addresses: addresses.map(address =>
+      address.includes(':')
+        ? { link: 'lo', address: `${address}/128` }
+        : { link: 'lo', address: `${address}/32`, scope: 'host' as const },
+    ),
   };
 }

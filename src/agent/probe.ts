@@ -1,28 +1,36 @@
 // Asks a URL over HTTP from this node, or from inside one of its pods: the lab's proof, and a first look when a
 // Service does not answer. A pod asks with its own wget, through the container runtime, as `kubectl exec` would.
+import { Resolver } from 'node:dns/promises';
 import { get } from 'node:http';
+import { isIP } from 'node:net';
 import type { CriClient } from '../kubelet/cri-client.ts';
 import type { ProbeAnswer, ProbeRequest } from '../lab/proof.ts';
-import { PodwireError } from '../lib/errors.ts';
+import { errorMessage, PodwireError } from '../lib/errors.ts';
 
 const MAX_TIMEOUT_MS = 30_000;
 const MAX_BODY_BYTES = 64 * 1024;
 
 /** Throws PodwireError('PROBE') with the reason: refused, timed out, no such pod, … */
-export function runProbe(request: ProbeRequest, cri: CriClient): Promise<ProbeAnswer> {
+export function runProbe(
+  request: ProbeRequest,
+  cri: CriClient,
+  clusterDns: readonly string[],
+): Promise<ProbeAnswer> {
   const url = URL.parse(request.url);
   if (url?.protocol !== 'http:') throw new PodwireError('PROBE', `'${request.url}' is not an http:// URL`);
   const timeoutMs = Math.min(request.timeoutMs, MAX_TIMEOUT_MS);
-  return request.pod ? askFromPod(url, timeoutMs, request.pod, cri) : askFromNode(url, timeoutMs);
+  return request.pod ? askFromPod(url, timeoutMs, request.pod, cri) : askFromNode(url, timeoutMs, clusterDns);
 }
 
-function askFromNode(url: URL, timeoutMs: number): Promise<ProbeAnswer> {
+async function askFromNode(url: URL, timeoutMs: number, clusterDns: readonly string[]): Promise<ProbeAnswer> {
   const from = performance.now();
+  const host = url.host;
+  await resolveInCluster(url, clusterDns);
   return new Promise((resolve, reject) => {
     const failed = (why: string) => reject(new PodwireError('PROBE', why));
     const timer = AbortSignal.timeout(timeoutMs);
     // No agent: each probe is a connection of its own, so each meets the proxy's rules.
-    const call = get(url, { agent: false, signal: timer }, response => {
+    const call = get(url, { agent: false, signal: timer, headers: { host } }, response => {
       const chunks: Buffer[] = [];
       let size = 0;
       response.on('data', (chunk: Buffer) => {
@@ -42,6 +50,22 @@ function askFromNode(url: URL, timeoutMs: number): Promise<ProbeAnswer> {
   });
 }
 
+/** A node's own resolver knows nothing of the cluster's names: the cluster's DNS is asked instead. */
+async function resolveInCluster(url: URL, clusterDns: readonly string[]): Promise<void> {
+  const name = url.hostname.replace(/^\[|\]$/g, '');
+  if (isIP(name) !== 0) return;
+  const resolver = new Resolver({ timeout: 1000, tries: 2 });
+  resolver.setServers(clusterDns);
+  try {
+    url.hostname = (await resolver.resolve4(name))[0] ?? name;
+  } catch {
+    const [address] = await resolver.resolve6(name).catch(thrown => {
+      throw new PodwireError('PROBE', `resolve ${name}: ${errorMessage(thrown)}`);
+    });
+    url.hostname = `[${address}]`;
+  }
+}
+
 async function askFromPod(
   url: URL,
   timeoutMs: number,
@@ -59,7 +83,7 @@ async function askFromPod(
   const from = performance.now();
   const result = await cri.execSync(
     running.id,
-    ['wget', '-q', '-O', '-', '-T', String(seconds), url.href],
+    ['timeout', String(seconds), 'wget', '-q', '-O', '-', url.href],
     seconds + 1,
   );
   const milliseconds = performance.now() - from;

@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { Command } from 'commander';
 import colors from 'picocolors';
 import type { Operation } from '../kernel/diff.ts';
-import type { LabSpec } from '../lab/spec.ts';
+import { DEFAULT_DIRECTORY, DEFAULT_NAME, type LabSpec } from '../lab/spec.ts';
 import { PodwireError } from '../lib/errors.ts';
 import { collect, type LabSelector, labCommand, parseCount, requireRoot } from './lab-options.ts';
 
@@ -61,7 +61,7 @@ export function upCommand(): Command {
           ? colors.red(`${failed} of ${result.rows.length} requests failed; 'podwire status' shows the parts`)
           : `First answer through the Service after ${colors.bold(`${result.firstAnswerSeconds.toFixed(1)} s`)}.`,
       );
-      console.log(goOn(result.lab, result.kubeconfig));
+      console.log(goOn(result.lab, result.kubeconfig, flags.dir));
     });
 }
 
@@ -73,8 +73,10 @@ function parseFamilies(values: string[]): ('ipv4' | 'ipv6')[] {
   return [...new Set(wanted)] as ('ipv4' | 'ipv6')[];
 }
 
-function goOn(lab: LabSpec, kubeconfig: string): string {
-  const name = lab.name === 'lab' ? '' : ` --name ${lab.name}`;
+function goOn(lab: LabSpec, kubeconfig: string, directory: string): string {
+  const name =
+    (directory === DEFAULT_DIRECTORY ? '' : ` --dir ${directory}`) +
+    (lab.name === DEFAULT_NAME ? '' : ` --name ${lab.name}`);
   const podwire = join(DIST, 'bin', 'podwire');
   return [
     '',
@@ -163,7 +165,7 @@ export function execCommand(): Command {
           'INVALID_OPTION',
           `there is no node '${node}'; there are ${[...members.keys()].join(', ')}`,
         );
-      const [program, ...args] = command as [string, ...string[]];
+      const [program, ...args] = (command[0] === '--' ? command.slice(1) : command) as [string, ...string[]];
       const child = spawnChild(program, args, {
         netnsPath: netnsPath(netns),
         stdio: ['inherit', 'inherit', 'inherit'],

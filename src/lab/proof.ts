@@ -5,7 +5,7 @@ import colors from 'picocolors';
 import type { Pod, Stored } from '../api/types.ts';
 import { errorMessage } from '../lib/errors.ts';
 import { askAdmin } from './admin-client.ts';
-import { type LabSpec, nodePaths } from './spec.ts';
+import { type LabNode, type LabSpec, nodePaths } from './spec.ts';
 
 export interface ProbeRequest {
   url: string;
@@ -32,32 +32,43 @@ export interface ProofRow {
 
 const PROBE_TIMEOUT_MS = 5000;
 
-/** One request from each node and from one ready pod on each node to every URL. Never throws: a failure is a row. */
-export function proveService(
+/**
+ * One request from each node and from one ready pod on each node to every URL; the nodes at once, each its own in turn.
+ * Never throws: a failure is a row.
+ */
+export async function proveService(
   lab: LabSpec,
   targets: { to: string; url: string }[],
   pods: Stored<Pod>[],
 ): Promise<ProofRow[]> {
-  const asks = lab.nodes.flatMap(node => {
-    const pod = pods.find(candidate => candidate.spec?.nodeName === node.name);
-    return targets.flatMap(target => [
-      { node, target, pod: undefined },
-      ...(pod ? [{ node, target, pod }] : []),
-    ]);
-  });
-  return Promise.all(
-    asks.map(async ({ node, target, pod }): Promise<ProofRow> => {
-      const from = pod ? `pod ${pod.metadata.name} on ${node.name}` : `node ${node.name}`;
-      try {
-        const answer = await probe(nodePaths(node).agentSocket, target.url, pod);
-        const [answeredBy, onNode] = answer.body.trim().split(/\s+/);
-        const row = { from, ...target, pod: answeredBy, node: onNode, milliseconds: answer.milliseconds };
-        return answer.status === 200 ? row : { ...row, error: `HTTP status ${answer.status}` };
-      } catch (thrown) {
-        return { from, ...target, error: errorMessage(thrown) };
+  const rows = await Promise.all(
+    lab.nodes.map(async node => {
+      const pod = pods.find(candidate => candidate.spec?.nodeName === node.name);
+      const own: ProofRow[] = [];
+      for (const target of targets) {
+        own.push(await askOnce(node, target));
+        if (pod) own.push(await askOnce(node, target, pod));
       }
+      return own;
     }),
   );
+  return rows.flat();
+}
+
+async function askOnce(
+  node: LabNode,
+  target: { to: string; url: string },
+  pod?: Stored<Pod>,
+): Promise<ProofRow> {
+  const from = pod ? `pod ${pod.metadata.name} on ${node.name}` : `node ${node.name}`;
+  try {
+    const answer = await probe(nodePaths(node).agentSocket, target.url, pod);
+    const [answeredBy, onNode] = answer.body.trim().split(/\s+/);
+    const row = { from, ...target, pod: answeredBy, node: onNode, milliseconds: answer.milliseconds };
+    return answer.status === 200 ? row : { ...row, error: `HTTP status ${answer.status}` };
+  } catch (thrown) {
+    return { from, ...target, error: errorMessage(thrown) };
+  }
 }
 
 /** Asks once through a node's agent. Throws PodwireError('ADMIN') with the reason. */

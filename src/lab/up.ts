@@ -10,7 +10,7 @@ import { errorMessage, PodwireError } from '../lib/errors.ts';
 import { spawnDaemon } from '../linux/exec.ts';
 import { killProcesses } from '../linux/process.ts';
 import { askAdmin } from './admin-client.ts';
-import { LAB_MARKER } from './components.ts';
+import { hostPort, LAB_MARKER } from './components.ts';
 import { ensureTemplateRoot } from './containerd.ts';
 import { applyManifest, readManifest } from './manifest.ts';
 import { createUnderlay } from './network.ts';
@@ -72,7 +72,7 @@ export async function bringUp(options: UpOptions, progress: Progress): Promise<U
       return progress.elapsed();
     });
     const rows = await progress.phase('every node and pod asks the Service', async () => {
-      await untilAnswered(lab.nodes, targets[0]!.url, deadline);
+      await Promise.all(targets.map(target => untilAnswered(lab.nodes, target.url, deadline)));
       return proveService(lab, targets, ready);
     });
     return { lab, kubeconfig, alreadyUp, firstAnswerSeconds, rows };
@@ -206,10 +206,15 @@ function podProblem(pod: Stored<Pod>): string {
 function proofTargets(service: Stored<Service>): { to: string; url: string }[] {
   const port = service.spec?.ports?.[0]?.port ?? 80;
   const addresses = service.spec?.clusterIPs ?? [service.spec?.clusterIP ?? ''];
-  return addresses.map(address => {
-    const url = address.includes(':') ? `http://[${address}]:${port}/` : `http://${address}:${port}/`;
-    return { to: `${service.metadata.name} ${address}:${port}`, url };
-  });
+  const { name, namespace } = service.metadata;
+  const dnsName = `${name}.${namespace}.svc.cluster.local`;
+  return [
+    ...addresses.map(address => {
+      const host = hostPort(address, port);
+      return { to: `${name} ${host}`, url: `http://${host}/` };
+    }),
+    { to: dnsName, url: `http://${dnsName}:${port}/` },
+  ];
 }
 
 async function untilAnswered(nodes: LabSpec['nodes'], url: string, signal: AbortSignal): Promise<void> {
