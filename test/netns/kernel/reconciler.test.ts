@@ -1,7 +1,9 @@
 // The reconciler against a real kernel: converge, adopt, repair within a second, leave alone what is not ours.
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, test } from 'node:test';
+import { after, afterEach, beforeEach, describe, test } from 'node:test';
 import { KernelReconciler, type Repair } from '../../../src/kernel/reconciler.ts';
 import { ROUTE_PROTOCOL } from '../../../src/kernel/state.ts';
 import { run, runOk, spawnChild } from '../../../src/linux/exec.ts';
@@ -13,6 +15,7 @@ import { nat, overlay } from './states.ts';
 
 const skip = process.getuid?.() === 0 ? false : 'not root';
 const log = createLogger({ component: 'kernel-test', level: 'fatal' });
+const locks = mkdtempSync(join(tmpdir(), 'podwire-kernel-'));
 let name = '';
 let count = 0;
 let netns: Netns;
@@ -26,7 +29,7 @@ async function start(rooms: string[], backend: 'nft' | 'legacy' = 'nft'): Promis
     rooms,
     log,
     iptablesBackend: backend,
-    lockDirectory: '/tmp',
+    lockDirectory: locks,
     onRepair: repair => repairs.push(repair),
   });
   await reconciler.start();
@@ -64,6 +67,8 @@ const isComplete = (peers: number): boolean => {
     return false;
   }
 };
+
+after(() => rmSync(locks, { recursive: true, force: true }));
 
 describe('kernel reconciler', { skip }, () => {
   beforeEach(() => {
@@ -321,7 +326,7 @@ describe('kernel reconciler', { skip }, () => {
       assert.doesNotMatch(text, /TEST-SVC-2/);
       assert.deepEqual(await r.verify(), []);
       const tool = `iptables-${backend}`;
-      const env = { ...process.env, XTABLES_LOCKFILE: `/tmp/xtables-${netns.inode}.lock` };
+      const env = { ...process.env, XTABLES_LOCKFILE: join(locks, `xtables-${netns.inode}.lock`) };
       for (const args of [
         ['-F', 'TEST-SVC-1'],
         ['-D', 'OUTPUT', '1'],
