@@ -3,11 +3,24 @@ import { HostLocal } from './ipam/host-local/host-local.ts';
 import { staticIpam } from './ipam/static/static.ts';
 import { Bridge } from './main/bridge/bridge.ts';
 import { loopback } from './main/loopback/loopback.ts';
+import { ptp } from './main/ptp/ptp.ts';
 import { bandwidth } from './meta/bandwidth/bandwidth.ts';
+import { flannel } from './meta/flannel/flannel.ts';
 import { portmap } from './meta/portmap/portmap.ts';
+import { tuning } from './meta/tuning/tuning.ts';
 import type { Plugin, PluginTable } from './runtime/plugin.ts';
 
-const ALL: readonly Plugin[] = [new Bridge(), loopback, new HostLocal(), staticIpam, portmap, bandwidth];
+const ALL: readonly Plugin[] = [
+  new Bridge(),
+  loopback,
+  new HostLocal(),
+  staticIpam,
+  portmap,
+  bandwidth,
+  ptp,
+  tuning,
+  flannel,
+];
 
 export const PLUGINS: PluginTable = new Map(ALL.map(plugin => [plugin.name, plugin]));
 

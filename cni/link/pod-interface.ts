@@ -1,13 +1,16 @@
 // The pod's side of an attachment: addresses, routes and per-interface sysctls, and the check that they are still there.
 // Nothing waits for IPv6 duplicate address detection: the addresses come from IPAM, which does not give one twice.
+
+import { formatCidr, requireCidr } from '../../src/lib/cidr.ts';
 import { CniError, hasCode } from '../../src/lib/errors.ts';
-import { ipFamily } from '../../src/lib/ip.ts';
+import { formatIp, ipFamily } from '../../src/lib/ip.ts';
 import type { Netns } from '../../src/linux/netns.ts';
 import type { Rtnetlink } from '../../src/linux/rtnetlink.ts';
+import type { RouteSpec } from '../../src/linux/rtnetlink-specs.ts';
 import { readSysctl, writeSysctl } from '../../src/linux/sysctl.ts';
 import { CNI_ERROR } from '../runtime/errors.ts';
 import type { Call } from '../runtime/plugin.ts';
-import type { Result, ResultInterface, ResultRoute } from '../runtime/result.ts';
+import type { Result, ResultInterface, ResultIp, ResultRoute } from '../runtime/result.ts';
 
 export interface PodInterfaceOptions {
   /** `enabledad` of the bridge plugin: let the kernel test link-local addresses too. */
@@ -39,27 +42,58 @@ export function setIfThere(netns: Netns, path: string, value: string): void {
 }
 
 /** Gives `ifName` its addresses, brings it up and adds the routes. */
-export function configurePodInterface(pod: Rtnetlink, ifName: string, result: Result): void {
+export function configurePodInterface(
+  pod: Rtnetlink,
+  ifName: string,
+  result: Result,
+  options: { pointToPoint?: boolean } = {},
+): void {
+  const { pointToPoint = false } = options;
   const addresses = result.ips.filter(ip => interfaceName(result, ip.interface) === ifName);
-  for (const ip of addresses) pod.addAddress({ link: ifName, address: ip.address, noDad: true });
+  for (const ip of addresses)
+    pod.addAddress({
+      link: ifName,
+      address: ip.address,
+      noDad: true,
+      ...(pointToPoint ? { noPrefixRoute: true } : {}),
+    });
   pod.setLink(ifName, { up: true });
+  if (pointToPoint) for (const ip of addresses) routeThroughGateway(pod, ifName, ip);
   const gateways = new Map(addresses.map(ip => [familyOf(ip.address), ip.gateway]));
   for (const route of result.routes) {
     const gateway = route.gw ?? gateways.get(familyOf(route.dst));
-    try {
-      pod.addRoute({
-        destination: route.dst,
-        link: ifName,
-        ...(gateway === undefined ? {} : { gateway }),
-        ...(route.mtu === undefined ? {} : { mtuBytes: route.mtu }),
-        ...(route.advmss === undefined ? {} : { advMss: route.advmss }),
-        ...(route.priority === undefined ? {} : { metric: route.priority }),
-        ...(route.table === undefined ? {} : { table: route.table }),
-        ...(route.scope === undefined ? {} : { scope: route.scope }),
-      });
-    } catch (error) {
-      if (!hasCode(error, 'EEXIST')) throw error;
-    }
+    addRoute(pod, {
+      destination: route.dst,
+      link: ifName,
+      ...(gateway === undefined ? {} : { gateway }),
+      ...(route.mtu === undefined ? {} : { mtuBytes: route.mtu }),
+      ...(route.advmss === undefined ? {} : { advMss: route.advmss }),
+      ...(route.priority === undefined ? {} : { metric: route.priority }),
+      ...(route.table === undefined ? {} : { table: route.table }),
+      ...(route.scope === undefined ? {} : { scope: route.scope }),
+    });
+  }
+}
+
+/** Same as `ip route add GATEWAY dev X scope link src IP; ip route add SUBNET via GATEWAY src IP`. */
+function routeThroughGateway(pod: Rtnetlink, ifName: string, ip: ResultIp): void {
+  const { gateway } = ip;
+  if (gateway === undefined) return;
+  const cidr = requireCidr(ip.address, 'address');
+  const source = formatIp(cidr.address);
+  const bits = cidr.family === 4 ? 32 : 128;
+  const scope = cidr.family === 4 ? { scope: 'link' as const } : {};
+  addRoute(pod, { destination: `${gateway}/${bits}`, link: ifName, source, ...scope });
+  // A /32 or /128 has no subnet beside the address itself.
+  if (cidr.prefixLength < bits)
+    addRoute(pod, { destination: formatCidr(cidr), link: ifName, gateway, source });
+}
+
+function addRoute(net: Rtnetlink, route: RouteSpec): void {
+  try {
+    net.addRoute(route);
+  } catch (error) {
+    if (!hasCode(error, 'EEXIST')) throw error;
   }
 }
 

@@ -27,6 +27,9 @@ export interface VethOptions {
   mtuBytes?: number;
   /** The bridge that the host end becomes a port of. */
   masterIndex?: number;
+  port?: { hairpin?: boolean; isolated?: boolean };
+  /** The caller brings the host end up when it has set it up further. */
+  hostDown?: boolean;
 }
 
 export interface VethPair {
@@ -43,7 +46,6 @@ export function createVeth(
   options: VethOptions,
 ): VethPair {
   const name = addVethLink(call, host, podNetns, options);
-  host.setLink(name, { alias: attachmentAlias(call.networkName, call) });
   const hostLink = host.getLink(name);
   const podLink = pod.getLink(call.ifName);
   if (hostLink === undefined || podLink === undefined)
@@ -59,9 +61,11 @@ function addVethLink(call: Call, host: Rtnetlink, podNetns: Netns, options: Veth
         name,
         kind: 'veth',
         mac: randomMac(),
-        up: true,
+        up: options.hostDown !== true,
+        alias: attachmentAlias(call.networkName, call),
         ...(options.mtuBytes === undefined ? {} : { mtuBytes: options.mtuBytes }),
         ...(options.masterIndex === undefined ? {} : { master: options.masterIndex }),
+        ...(options.port === undefined ? {} : { port: options.port }),
         peer: {
           name: call.ifName,
           netnsFd: podNetns.fd,

@@ -2,12 +2,22 @@
 import { requireCidr } from '../../src/lib/cidr.ts';
 import { orphanTest, ownerName } from '../link/owner.ts';
 import { gone } from '../link/pod-interface.ts';
+import { configError } from '../runtime/errors.ts';
+import type { Fields } from '../runtime/fields.ts';
 import type { Attachment, Call } from '../runtime/plugin.ts';
 import type { Result } from '../runtime/result.ts';
 import { masqueradeChain, type SetName } from './layout.ts';
 import { type PodRule, PodRules } from './pod-rules.ts';
 
 const isMasqueradeSet = (set: SetName): boolean => set === 'masq4' || set === 'masq6';
+
+/** `ipMasqBackend` is read for compatibility; whichever it names, the rules are ours, in nftables, without an exec. */
+export function readIpMasq(config: Fields): boolean {
+  const backend = config.string('ipMasqBackend') || 'nftables';
+  if (backend !== 'iptables' && backend !== 'nftables')
+    throw configError(`unknown ipMasqBackend ${JSON.stringify(backend)}`, 'known are iptables and nftables');
+  return config.boolean('ipMasq') ?? false;
+}
 
 /** Pure. */
 export function planMasquerade(result: Pick<Result, 'ips'>): PodRule[] {

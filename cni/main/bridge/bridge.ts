@@ -111,15 +111,13 @@ async function attachPod(call: Call, config: BridgeConfig, sides: Sides, ipam: R
   const bridge = ensureBridge(host, hostNetns, config);
   const pair = createVeth(call, host, pod, podNetns, {
     masterIndex: bridge.index,
+    ...(config.hairpinMode || config.portIsolation
+      ? { port: { hairpin: config.hairpinMode, isolated: config.portIsolation } }
+      : {}),
     ...(config.mtuBytes === undefined ? {} : { mtuBytes: config.mtuBytes }),
     ...(config.mac === undefined ? {} : { mac: config.mac }),
   });
   try {
-    if (config.hairpinMode || config.portIsolation)
-      host.setLink(pair.host.index, {
-        ...(config.hairpinMode ? { hairpin: true } : {}),
-        ...(config.portIsolation ? { isolated: true } : {}),
-      });
     const result: Result = {
       interfaces: describe(bridge, pair, call.netns),
       ips: ipam.ips.map(ip => ({ ...ip, interface: 2 })),

@@ -2,11 +2,11 @@
 // (plugins/main/bridge/bridge.go); docs/cni.md explains each. Pure.
 
 import { CniError } from '../../../src/lib/errors.ts';
-import { canonicalMac } from '../../../src/lib/mac.ts';
+import { requestedMac } from '../../link/requested-mac.ts';
+import { readIpMasq } from '../../nft/masquerade.ts';
 import { checkInterfaceName } from '../../runtime/environment.ts';
 import { CNI_ERROR, configError } from '../../runtime/errors.ts';
-import type { Fields } from '../../runtime/fields.ts';
-import { argsCni, type Call, runtimeConfig } from '../../runtime/plugin.ts';
+import type { Call } from '../../runtime/plugin.ts';
 import type { ResultDns } from '../../runtime/result.ts';
 import { decodeDns } from '../../runtime/result-versions.ts';
 
@@ -61,14 +61,6 @@ export function readBridgeConfig(call: Call): BridgeConfig {
   };
 }
 
-/** `ipMasqBackend` is read for compatibility; whichever it names, the rules are ours, in nftables, without an exec. */
-export function readIpMasq(config: Fields): boolean {
-  const backend = config.string('ipMasqBackend') || 'nftables';
-  if (backend !== 'iptables' && backend !== 'nftables')
-    throw configError(`unknown ipMasqBackend ${JSON.stringify(backend)}`, 'known are iptables and nftables');
-  return config.boolean('ipMasq') ?? false;
-}
-
 function checkBridgeName(name: string): void {
   try {
     checkInterfaceName(name);
@@ -77,15 +69,4 @@ function checkBridgeName(name: string): void {
       `bridge ${JSON.stringify(name)}: ${error instanceof CniError ? error.message : 'invalid name'}`,
     );
   }
-}
-
-/** The container's MAC: the `mac` capability, then args.cni.mac, then CNI_ARGS MAC. */
-export function requestedMac(call: Call): string | undefined {
-  call.args.refuseUnknown(['MAC', 'IP', 'GATEWAY']);
-  const text = runtimeConfig(call).string('mac') || argsCni(call).string('mac') || call.args.get('MAC');
-  if (!text) return undefined;
-  const mac = canonicalMac(text);
-  if (mac === undefined)
-    throw new CniError(CNI_ERROR.INVALID_CONFIG, `invalid MAC address ${JSON.stringify(text)}`);
-  return mac;
 }
