@@ -15,6 +15,8 @@ import { RESOURCE } from '../../src/client/resources.ts';
 import { silentLogger } from '../../src/observe/log.ts';
 
 export interface ControlPlane {
+  /** For kubectl. */
+  kubeconfig: string;
   admin: KubeClient;
   controllers: KubeClient;
   scheduler: KubeClient;
@@ -55,6 +57,7 @@ export async function startControlPlane(): Promise<ControlPlane> {
     scheduler: client(pki.kubeconfigs.scheduler),
   };
   return {
+    kubeconfig: pki.kubeconfigs.admin,
     ...clients,
     async restart(awayMs = 0) {
       await server.stop();
