@@ -8,6 +8,7 @@ import type { Attachment, Call } from '../runtime/plugin.ts';
 import type { Result } from '../runtime/result.ts';
 import { masqueradeChain, type SetName } from './layout.ts';
 import { type PodRule, PodRules } from './pod-rules.ts';
+import { referenceMasqueradeChain, removeReferenceChain } from './reference-rules.ts';
 
 const isMasqueradeSet = (set: SetName): boolean => set === 'masq4' || set === 'masq6';
 
@@ -42,6 +43,7 @@ export function delMasquerade(call: Call): void {
   const owner = ownerName(call.networkName, call);
   using rules = PodRules.open(call.site.hostNetns);
   rules.remove((holder, set) => isMasqueradeSet(set) && holder === owner);
+  removeReferenceChain(call, referenceMasqueradeChain(call));
 }
 
 export function checkMasquerade(call: Call, result: Result): void {

@@ -91,6 +91,19 @@ export class Nftables implements Disposable {
     );
   }
 
+  getChain(family: NftFamily, table: string, name: string): ChainInfo | undefined {
+    return undefinedIfMissing(() =>
+      this.#socket.get(
+        w =>
+          this.#request(w, NFT_MSG.GETCHAIN, FAMILY_NUMBERS[family], 0, () =>
+            w.attrString(NFTA_CHAIN.TABLE, table).attrString(NFTA_CHAIN.NAME, name),
+          ),
+        decodeChain,
+        `get chain ${family} ${table} ${name}`,
+      ),
+    );
+  }
+
   listChains(family: NftFamily, table: string): ChainInfo[] {
     return this.#dump(NFT_MSG.GETCHAIN, family, () => {}, decodeChain, `list chains ${family}`).filter(
       chain => chain.table === table,

@@ -8,6 +8,7 @@ import { orphanTest, ownerName } from '../../link/owner.ts';
 import { gone, setIfThere } from '../../link/pod-interface.ts';
 import type { SetName } from '../../nft/layout.ts';
 import { PodRules } from '../../nft/pod-rules.ts';
+import { referencePortChain, removeReferenceChain } from '../../nft/reference-rules.ts';
 import { CNI_ERROR } from '../../runtime/errors.ts';
 import { type Call, type Plugin, requirePrevResult, validAttachments } from '../../runtime/plugin.ts';
 import type { Result } from '../../runtime/result.ts';
@@ -42,6 +43,7 @@ export const portmap: Plugin = {
   async del(call: Call): Promise<void> {
     const owner = ownerName(call.networkName, call);
     removeRules(call, holder => holder === owner);
+    removeReferenceChain(call, referencePortChain(call));
   },
 
   async check(call: Call): Promise<void> {

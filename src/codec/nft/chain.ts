@@ -14,9 +14,13 @@ import {
   NF_DROP,
   NF_HOOK,
   NFTA_CHAIN,
+  NFTA_DATA,
+  NFTA_EXPR,
   NFTA_HOOK,
+  NFTA_IMMEDIATE_DATA,
   NFTA_RULE,
   NFTA_TABLE,
+  NFTA_VERDICT,
 } from './constants.ts';
 import { type Expression, encodeExpression } from './expression/expression.ts';
 import { decodeComment, encodeComment } from './userdata.ts';
@@ -52,6 +56,8 @@ export interface RuleInfo {
   chain: string;
   handle: bigint;
   comment?: string;
+  /** The chain it jumps or goes to. */
+  target?: string;
 }
 
 export function encodeChain(w: MessageWriter, table: string, chain: ChainSpec): void {
@@ -114,7 +120,25 @@ export function decodeRule(message: NetlinkMessage): RuleInfo {
     else if (type === NFTA_RULE.USERDATA) {
       const comment = decodeComment(value);
       if (comment !== undefined) rule.comment = comment;
+    } else if (type === NFTA_RULE.EXPRESSIONS) {
+      const target = decodeTarget(value);
+      if (target !== undefined) rule.target = target;
     }
   }
   return rule;
+}
+
+/** The verdict's chain among a rule's expressions; iptables-nft writes its jumps the same way. */
+function decodeTarget(bytes: Buffer): string | undefined {
+  for (const { value: element } of attributes(bytes, 0)) {
+    const parts = attributes(element, 0);
+    const name = parts.find(part => part.type === NFTA_EXPR.NAME);
+    const data = parts.find(part => part.type === NFTA_EXPR.DATA);
+    if (name === undefined || data === undefined || attributeString(name.value) !== 'immediate') continue;
+    const held = attributes(data.value, 0).find(part => part.type === NFTA_IMMEDIATE_DATA);
+    const verdict = held && attributes(held.value, 0).find(part => part.type === NFTA_DATA.VERDICT);
+    const chain = verdict && attributes(verdict.value, 0).find(part => part.type === NFTA_VERDICT.CHAIN);
+    if (chain !== undefined) return attributeString(chain.value);
+  }
+  return undefined;
 }

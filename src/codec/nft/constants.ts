@@ -65,6 +65,7 @@ export const NFT_SET_MAP = 8;
 export const NFTA_SET_ELEM_LIST = { TABLE: 1, SET: 2, ELEMENTS: 3 } as const;
 export const NFTA_SET_ELEM = { KEY: 1, DATA: 2, FLAGS: 3, USERDATA: 6 } as const;
 export const NFTA_DATA = { VALUE: 1, VERDICT: 2 } as const;
+export const NFTA_IMMEDIATE_DATA = 2;
 export const NFTA_VERDICT = { CODE: 1, CHAIN: 2 } as const;
 /** The data type of verdict maps. */
 export const NFT_DATA_VERDICT = 0xffffff00;
