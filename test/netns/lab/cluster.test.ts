@@ -99,7 +99,7 @@ describe('podwire up', { skip }, () => {
         /service\/hello/,
       );
       assert.match(await k('describe', 'node', 'node1'), /PodCIDR:\s+10\.244\./);
-      assert.match(await k('describe', 'svc', 'hello'), /Endpoints:\s+10\.244\./);
+      assert.match(await k('describe', 'svc', 'hello'), /Endpoints:\s+(10\.244\.|\[fd00:10:244:)/);
       await k('scale', 'deployment/hello', '--replicas=5');
       await k('rollout', 'status', 'deployment/hello', '--timeout=60s');
       assert.match(await k('get', 'deployment', 'hello'), /hello\s+5\/5/);

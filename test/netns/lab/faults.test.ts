@@ -82,7 +82,7 @@ spec:
   nodeName: node2
   terminationGracePeriodSeconds: 0
   containers:
-  - {name: echo, image: "localhost/podwire/hello:1", imagePullPolicy: Never, command: ["/bin/busybox", "nc", "-lk", "-p", "7000", "-e", "/bin/cat"]}
+  - {name: echo, image: "localhost/podwire/hello:1", imagePullPolicy: Never, command: ["/bin/busybox", "nc", "-ll", "-p", "7000", "-e", "/bin/cat"]}
 ---
 apiVersion: v1
 kind: Service
