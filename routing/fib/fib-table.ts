@@ -3,7 +3,7 @@
 // identity. Gives single changes to a writer and the whole as a KernelState fragment to the reconciler and `diff`.
 
 import { type KernelState, ROUTE_PROTOCOL, type RouteState } from '../../src/kernel/state.ts';
-import { formatCidr } from '../../src/lib/cidr.ts';
+import { type Cidr, formatCidr } from '../../src/lib/cidr.ts';
 import type { Family } from '../bgp/packet/context.ts';
 import { PrefixTable } from '../bgp/rib/prefix-table.ts';
 import { NONE } from '../bgp/rib/rib.ts';
@@ -25,6 +25,9 @@ export interface FibAction {
   readonly hops: readonly FibNextHop[];
 }
 
+/** Another next hop for a destination than the plain one: a tunnel (calico/encapsulation.ts). */
+export type FibShape = (destination: Cidr, nextHop: string) => FibNextHop | undefined;
+
 export interface FibChange {
   readonly family: Family;
   /** Number of the prefix in `FibTable.prefixes`. */
@@ -36,12 +39,25 @@ export interface FibChange {
 
 const BLACKHOLE: FibAction = { key: 'blackhole', blackhole: true, hops: [] };
 
+function plainHop(loc: LocRib, address: string): FibNextHop | undefined {
+  const resolved = loc.nextHops.get(address);
+  if (resolved === undefined) return undefined;
+  return {
+    gateway: resolved.gateway ?? address,
+    ...(resolved.link === undefined ? {} : { link: resolved.link }),
+    ...(resolved.onlink === undefined ? {} : { onlink: resolved.onlink }),
+  };
+}
+
 export class FibTable {
   readonly #multipath: number;
   readonly #actions = new Map<string, FibAction>();
   /** Our own prefix numbers: the RIB's are reused as soon as it is done with them. */
   readonly prefixes: Record<Family, PrefixTable> = { 4: new PrefixTable(4), 6: new PrefixTable(6) };
   readonly #routes: Record<Family, (FibAction | undefined)[]> = { 4: [], 6: [] };
+
+  /** Changing it takes effect for what is updated from then on. */
+  shape: FibShape | undefined;
 
   constructor(multipath: number) {
     this.#multipath = multipath;
@@ -87,25 +103,29 @@ export class FibTable {
     if (best === NONE) return undefined;
     if (loc.rib.source[best] === 0) return loc.blackholes.has(net) ? BLACKHOLE : undefined;
     const hops = loc.nextHopsOf(net, this.#multipath);
-    const key = hops.length === 1 ? hops[0]! : hops.join(' ');
-    const known = this.#actions.get(key);
-    if (known !== undefined) return known;
-    const action = {
-      key,
-      blackhole: false,
-      hops: hops.flatMap(address => {
-        const resolved = loc.nextHops.get(address);
-        if (resolved === undefined) return [];
-        return [
-          {
-            gateway: resolved.gateway ?? address,
-            ...(resolved.link === undefined ? {} : { link: resolved.link }),
-            ...(resolved.onlink === undefined ? {} : { onlink: resolved.onlink }),
-          },
-        ];
-      }),
-    };
-    this.#actions.set(key, action);
+    const shaped = this.#shaped(loc, net, hops);
+    if (shaped !== undefined) return this.#action(`shaped ${JSON.stringify(shaped)}`, () => shaped);
+    return this.#action(hops.length === 1 ? hops[0]! : hops.join(' '), () =>
+      hops.flatMap(address => plainHop(loc, address) ?? []),
+    );
+  }
+
+  /** Undefined when every next hop of the route is the plain one. */
+  #shaped(loc: LocRib, net: number, hops: readonly string[]): FibNextHop[] | undefined {
+    const { shape } = this;
+    if (shape === undefined) return undefined;
+    const destination = loc.rib.nets.cidr(net);
+    const shaped = hops.map(hop => shape(destination, hop));
+    if (shaped.every(hop => hop === undefined)) return undefined;
+    return shaped.flatMap((hop, i) => hop ?? plainHop(loc, hops[i]!) ?? []);
+  }
+
+  #action(key: string, hops: () => FibNextHop[]): FibAction {
+    let action = this.#actions.get(key);
+    if (action === undefined) {
+      action = { key, blackhole: false, hops: hops() };
+      this.#actions.set(key, action);
+    }
     return action;
   }
 

@@ -36,9 +36,9 @@ export function evaluate(policy: Policy, route: PolicyRoute): Verdict {
   let { attributes } = route;
   for (const statement of policy.statements) {
     if (!matches(statement.match, route, attributes)) continue;
-    if (statement.then === 'reject') return { accept: false, statement: statement.name, attributes };
+    if (statement.action === 'reject') return { accept: false, statement: statement.name, attributes };
     if (statement.set !== undefined) attributes = change(attributes, statement.set);
-    if (statement.then === 'accept') return { accept: true, statement: statement.name, attributes };
+    if (statement.action === 'accept') return { accept: true, statement: statement.name, attributes };
   }
   return { accept: policy.otherwise === 'accept', statement: 'otherwise', attributes };
 }

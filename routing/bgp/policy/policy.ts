@@ -52,7 +52,7 @@ export interface Statement {
   readonly match: Match;
   readonly set?: Changes;
   /** `next` goes on with the following statement, changes kept. */
-  readonly then: 'accept' | 'reject' | 'next';
+  readonly action: 'accept' | 'reject' | 'next';
 }
 
 export interface Policy {

@@ -280,8 +280,13 @@ export class Peer implements ConnectionHandler {
     this.#lastState = state;
     this.sinceMs = Date.now();
     const reason = state === 'Established' ? 'session established' : (this.lastError ?? '');
-    this.history.push({ atMs: this.sinceMs, state, reason });
-    if (this.history.length > HISTORY) this.history.shift();
+    // The steps of attempts that fail the same way again say nothing new.
+    const last = this.history.at(-1);
+    const settled = state === 'Established' || before === 'Established';
+    if (settled || last === undefined || last.reason !== reason || last.state === 'Established') {
+      this.history.push({ atMs: this.sinceMs, state, reason });
+      if (this.history.length > HISTORY) this.history.shift();
+    }
     if (state === 'Established' || before === 'Established')
       this.#log.info({ address: this.config.address, from: before, to: state, reason }, 'session change');
   }

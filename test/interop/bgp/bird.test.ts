@@ -1,6 +1,7 @@
 // BIRD 2, in a namespace of its own, in the shapes that Calico gives it and in those that routers have.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Policy } from '../../../routing/bgp/policy/policy.ts';
 import { chosen, eventually, isUp, OURS, originate, Pair, THEIRS } from '../../harness/bgp/pair.ts';
 import { BIRD, Bird, missing } from '../../harness/bgp/peers.ts';
 
@@ -121,22 +122,24 @@ test('BIRD: RFC 6793 four-octet AS numbers on both sides', { skip }, async () =>
   assert.match(text, /BGP\.as_path: 4200000001/);
 });
 
-test('BIRD without four-octet AS numbers: RFC 6793 4.2, AS_TRANS and AS4_PATH', { skip }, async () => {
+test('BIRD as an old speaker: RFC 6793 4.2, AS_TRANS in AS_PATH and the number in AS4_PATH', {
+  skip,
+}, async () => {
   await using pair = new Pair('bird5');
-  const session = `${EBGP.replace('65001', '23456')} enable as4 off;`;
+  const session = `${EBGP} enable as4 off;`;
   const bird = new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, config(session));
-  const speaker = await pair.start(pair.config({}, { asn: 4_200_000_001 }));
-  assert.ok(
-    await eventually(
-      () => isUp(speaker),
-      up => up,
-    ),
-  );
+  const exportPolicy: Policy = {
+    name: 'prepend',
+    statements: [{ name: 'all', match: {}, set: { prepend: [4_200_000_001] }, action: 'accept' }],
+    otherwise: 'accept',
+  };
+  const speaker = await pair.start(pair.config({ exportPolicy }));
+  assert.deepEqual(await eventually(() => chosen(speaker), sameAs(LEARNED)), LEARNED);
   const text = await eventually(
     () => bird.ask('show route 10.20.1.0/24 all'),
     answer => answer.includes('as_path'),
   );
-  assert.match(text, /BGP\.as_path: (23456|4200000001)/);
+  assert.match(text, /BGP\.as_path: 65001 (23456|4200000001)/);
 });
 
 test('BIRD: RFC 7911 several paths for one prefix', { skip }, async () => {
