@@ -130,3 +130,9 @@ function planMapping(mapping: PortMapping, pod: Cidr): PodRule | undefined {
 function portBytes(port: number): Buffer {
   return Buffer.of(port >> 8, port & 255);
 }
+
+/** Protocol and port of an element's key; they are its last two fields, padded to four bytes each. */
+export function readPortKey(key: Uint8Array): { protocol: number; port: number } {
+  const at = key.length - 8;
+  return { protocol: key[at]!, port: (key[at + 4]! << 8) | key[at + 5]! };
+}

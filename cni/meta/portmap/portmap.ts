@@ -13,7 +13,8 @@ import { CNI_ERROR } from '../../runtime/errors.ts';
 import { type Call, type Plugin, requirePrevResult, validAttachments } from '../../runtime/plugin.ts';
 import type { Result } from '../../runtime/result.ts';
 import { CNI_VERSIONS } from '../../runtime/versions.ts';
-import { planPortMappings, podAddresses, readPortmapConfig } from './config.ts';
+import { PROTOCOLS, planPortMappings, podAddresses, readPortKey, readPortmapConfig } from './config.ts';
+import { flushUdpFlows } from './udp-flows.ts';
 
 const SETS = new Set<SetName>([
   'hostports4',
@@ -37,6 +38,8 @@ export const portmap: Plugin = {
     rules.add(ownerName(call.networkName, call), planPortMappings(config, pods));
     const pod4 = pods.find(pod => pod.family === 4);
     if (config.snat && pod4 !== undefined) allowLocalhost(call, formatIp(pod4.address));
+    const udp = config.mappings.filter(one => one.protocol === 'udp').map(one => one.hostPort);
+    flushUdpFlows(call.site.hostNetns, new Set(udp));
     return result;
   },
 
@@ -71,7 +74,12 @@ export const portmap: Plugin = {
 
 function removeRules(call: Call, chosen: (owner: string) => boolean): void {
   using rules = PodRules.open(call.site.hostNetns);
-  rules.remove((holder, name) => SETS.has(name) && chosen(holder));
+  const removed = rules.remove((holder, name) => SETS.has(name) && chosen(holder));
+  const udp = removed
+    .filter(({ set }) => set.includes('hostports'))
+    .map(({ element }) => readPortKey(element.key))
+    .filter(key => key.protocol === PROTOCOLS.udp);
+  flushUdpFlows(call.site.hostNetns, new Set(udp.map(key => key.port)));
 }
 
 /** Lets 127.0.0.1:PORT be translated: the kernel drops packets from 127/8 on other interfaces unless told. */
