@@ -82,7 +82,9 @@ export function prepareForUpdate(
   const metadataBefore = (old.metadata ?? {}) as Fields;
   setOrDelete(metadata, 'generation', metadataBefore.generation);
   if (subresource === 'status') keepDesired(strategy, fields, before);
-  else if (strategy.hasStatus) setOrDelete(fields, 'status', cloneJson(before.status));
+  // A binding also sets the condition PodScheduled (registry/core/pod storage, assignPod).
+  else if (strategy.hasStatus && subresource !== 'binding')
+    setOrDelete(fields, 'status', cloneJson(before.status));
   if (strategy.type === 'core.v1.Namespace' && subresource !== 'finalize' && subresource !== 'status')
     keepNamespaceFinalizers(object as Namespace, old as Namespace);
   if (strategy.type === 'core.v1.Pod' && subresource === '') {
