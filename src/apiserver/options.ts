@@ -15,7 +15,7 @@ export interface ApiServerOptions {
   nodePortRange?: string;
   /** Where pods reach this server: the endpoint of default/kubernetes. */
   advertiseAddress?: string;
-  /** Default: the first listener's port. */
+  /** Default: the port of the listener on that address, else of the first one. */
   advertisePort?: number;
   /** Kubernetes' static token file. */
   tokenFile?: string;

@@ -8,7 +8,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { resourceOf } from '../api/resources.ts';
+import { RESOURCES, resourceOf } from '../api/resources.ts';
+import { qualifiedResource } from '../api/status.ts';
 import type { Pod, Service } from '../api/types.ts';
 import { errorMessage } from '../lib/errors.ts';
 import { Health } from '../observe/health.ts';
@@ -64,6 +65,7 @@ export class ApiServer {
     const parts = this.#compose(store, storage, services);
     this.#parts = parts;
     const health = new Health();
+    health.add('store', () => store.problem());
     await ensureNamespaces(parts);
     await this.#listen({ parts, health, discovery: new Discovery() });
     await ensureKubernetesService(parts, services, this.#options.advertiseAddress, this.#advertisePort());
@@ -165,7 +167,10 @@ export class ApiServer {
   }
 
   #advertisePort(): number {
-    return this.#options.advertisePort ?? this.addresses().at(-1)?.port ?? 6443;
+    const { advertisePort, advertiseAddress } = this.#options;
+    if (advertisePort !== undefined) return advertisePort;
+    const bound = this.addresses();
+    return (bound.find(({ address }) => address === advertiseAddress) ?? bound[0]!).port;
   }
 }
 
@@ -218,12 +223,14 @@ function podLookup(store: Store): PodLookup {
   };
 }
 
-/** By the key's resource part: /registry/pods/… → pods. */
+/** By plural and group, as upstream labels apiserver_storage_objects: `pods`, `deployments.apps`. */
 async function countObjects(store: Store): Promise<Map<string, number>> {
   const counts = new Map<string, number>();
-  for (const { key } of (await store.list('/registry/')).entries) {
-    const resource = key.split('/')[2] ?? '';
-    counts.set(resource, (counts.get(resource) ?? 0) + 1);
+  for (const definition of RESOURCES) {
+    // A second version of a kind is the same objects again.
+    if (definition.virtual || definition.conversion) continue;
+    const { entries } = await store.list(definition.storageKey('', ''));
+    if (entries.length > 0) counts.set(qualifiedResource(definition), entries.length);
   }
   return counts;
 }

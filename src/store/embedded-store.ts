@@ -7,6 +7,7 @@
 // is durable; a compare-and-swap sees what was accepted before it. If a batch fails, everything accepted since fails too,
 // because it may build on it.
 
+import { errorMessage } from '../lib/errors.ts';
 import { History } from './history.ts';
 import type { Journal, JournalContents, JournalRecord } from './journal.ts';
 import { SortedEntries } from './sorted-entries.ts';
@@ -46,6 +47,7 @@ export class EmbeddedStore implements Store {
   #assigned: number;
   #flushing: Promise<void> | undefined;
   #closed = false;
+  #problem: string | undefined;
 
   constructor(journal: Journal, contents: JournalContents, historyEvents = HISTORY_EVENTS) {
     this.#journal = journal;
@@ -136,6 +138,10 @@ export class EmbeddedStore implements Store {
     await this.#journal.compact(upTo);
   }
 
+  problem(): string | undefined {
+    return this.#problem;
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -177,7 +183,9 @@ export class EmbeddedStore implements Store {
       this.#queue = [];
       try {
         await this.#journal.append(batch.map(write => recordOf(write.event)));
+        this.#problem = undefined;
       } catch (cause) {
+        this.#problem = errorMessage(cause);
         this.#fail([...batch, ...this.#queue], cause);
         continue;
       }

@@ -85,6 +85,8 @@ export interface Store {
   compactedRevision(): number;
   /** Forgets history up to and including `revision`; current versions stay. */
   compact(revision: number): Promise<void>;
+  /** Why the last write could not be made durable; undefined while all is well. */
+  problem(): string | undefined;
   /** Waits for writes under way, then releases the storage. */
   close(): Promise<void>;
 }
