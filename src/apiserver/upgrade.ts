@@ -29,7 +29,6 @@ export async function serveUpgrade(
   const info = requestInfo(request.method ?? 'GET', url.pathname, url.searchParams);
   try {
     const user = parts.authenticator.authenticate(request);
-    // Upstream counts an upgraded GET as "create": it starts a process (KEP-4006 keeps "get" for WebSockets).
     await parts.authorizer.authorize(user, info);
     if (info.kind !== 'resource' || !UPGRADES.has(info.subresource))
       throw badRequest('this path does not stream');
