@@ -222,6 +222,21 @@ function applySysctl(op: OperationOf<'sysctl'>, context: ApplyContext, failures:
   }
 }
 
+/**
+ * Tables are separate transactions. A Service without endpoints is refused in `filter`, one with endpoints rewritten in
+ * `nat`; a connection that begins between the two would be neither, and conntrack would remember it so until it ends.
+ * So `filter` comes before the others when it grows, and after them when it shrinks.
+ */
+function inSafeOrder(tables: ReadonlyMap<string, Operation[]>): [string, Operation[]][] {
+  const rules = (op: Operation, which: 'desired' | 'observed'): number =>
+    op.kind === 'chain' ? (op[which]?.rules.length ?? 0) : 0;
+  const growth = (list: Operation[]): number =>
+    list.reduce((sum, op) => sum + rules(op, 'desired') - rules(op, 'observed'), 0);
+  const rank = ([name, list]: [string, Operation[]]): number =>
+    name.endsWith(' filter') ? (growth(list) < 0 ? 1 : -1) : 0;
+  return [...tables].sort((a, b) => a[0].charCodeAt(0) - b[0].charCodeAt(0) || rank(a) - rank(b));
+}
+
 async function applyTables(
   operations: readonly Operation[],
   desired: ObjectMaps,
@@ -237,7 +252,7 @@ async function applyTables(
     if (list === undefined) tables.set(name, [op]);
     else list.push(op);
   }
-  for (const [name, list] of tables) {
+  for (const [name, list] of inSafeOrder(tables)) {
     const family = name.startsWith('6') ? 6 : 4;
     const transaction = buildTransaction(name.slice(2), list, desired.jump);
     const restore = (text: string): Promise<void> =>

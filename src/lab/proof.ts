@@ -72,13 +72,18 @@ async function askOnce(
 }
 
 /** Asks once through a node's agent. Throws PodwireError('ADMIN') with the reason. */
-export function probe(agentSocket: string, url: string, pod?: Stored<Pod>): Promise<ProbeAnswer> {
+export function probe(
+  agentSocket: string,
+  url: string,
+  pod?: Stored<Pod>,
+  timeoutMs = PROBE_TIMEOUT_MS,
+): Promise<ProbeAnswer> {
   const request: ProbeRequest = {
     url,
-    timeoutMs: PROBE_TIMEOUT_MS,
+    timeoutMs,
     ...(pod ? { pod: { namespace: pod.metadata.namespace ?? 'default', name: pod.metadata.name } } : {}),
   };
-  return askAdmin<ProbeAnswer>(agentSocket, 'POST', '/probe', request, PROBE_TIMEOUT_MS + 2000);
+  return askAdmin<ProbeAnswer>(agentSocket, 'POST', '/probe', request, timeoutMs + 2000);
 }
 
 export function formatProof(rows: ProofRow[]): string {

@@ -224,7 +224,7 @@ async function untilAnswered(nodes: LabSpec['nodes'], url: string, signal: Abort
         signal,
         last => `${node.name} gets no answer from ${url}: ${last}`,
         async () => {
-          await probe(nodePaths(node).agentSocket, url);
+          await probe(nodePaths(node).agentSocket, url, undefined, FIRST_TRY_TIMEOUT_MS);
         },
       ),
     ),
@@ -232,6 +232,8 @@ async function untilAnswered(nodes: LabSpec['nodes'], url: string, signal: Abort
 }
 
 const RETRY_DELAY_MS = 25;
+/** A connection that began before the rules were there stays lost (conntrack remembers it): better a new one soon. */
+const FIRST_TRY_TIMEOUT_MS = 400;
 
 async function retry(
   signal: AbortSignal,
