@@ -2,11 +2,16 @@
 import { HostLocal } from './ipam/host-local/host-local.ts';
 import { staticIpam } from './ipam/static/static.ts';
 import { Bridge } from './main/bridge/bridge.ts';
+import { hostDevice } from './main/host-device/host-device.ts';
 import { loopback } from './main/loopback/loopback.ts';
+import { macvlan } from './main/macvlan/macvlan.ts';
 import { ptp } from './main/ptp/ptp.ts';
+import { tap } from './main/tap/tap.ts';
 import { bandwidth } from './meta/bandwidth/bandwidth.ts';
+import { firewall } from './meta/firewall/firewall.ts';
 import { flannel } from './meta/flannel/flannel.ts';
 import { portmap } from './meta/portmap/portmap.ts';
+import { sbr } from './meta/sbr/sbr.ts';
 import { tuning } from './meta/tuning/tuning.ts';
 import type { Plugin, PluginTable } from './runtime/plugin.ts';
 
@@ -20,6 +25,11 @@ const ALL: readonly Plugin[] = [
   ptp,
   tuning,
   flannel,
+  macvlan,
+  hostDevice,
+  sbr,
+  tap,
+  firewall,
 ];
 
 export const PLUGINS: PluginTable = new Map(ALL.map(plugin => [plugin.name, plugin]));

@@ -40,6 +40,7 @@ interface SystemCalls {
   fcntl(fd: number, command: number, argument: number): number;
   flock(fd: number, operation: number): number;
   ioctl(fd: number, request: number, argument: Uint8Array): number;
+  ioctlNumber(fd: number, request: number, argument: number): number;
 }
 
 let loaded: SystemCalls | undefined;
@@ -67,6 +68,7 @@ function calls(): SystemCalls {
     flock: lib.func('int flock(int fd, int operation)'),
     fcntl: lib.func('int fcntl(int fd, int command, ...)') as unknown as SystemCalls['fcntl'],
     ioctl: lib.func('int ioctl(int fd, unsigned long request, ...)') as unknown as SystemCalls['ioctl'],
+    ioctlNumber: () => -1,
   };
   // The C declarations of these two end in `...`; koffi wants the type before each variadic argument.
   const fcntl = loaded.fcntl as unknown as (
@@ -79,10 +81,11 @@ function calls(): SystemCalls {
     fd: number,
     request: number,
     type: string,
-    value: Uint8Array,
+    value: Uint8Array | number,
   ) => number;
   loaded.fcntl = (fd, command, argument) => fcntl(fd, command, 'int', argument);
   loaded.ioctl = (fd, request, argument) => ioctl(fd, request, 'void *', argument);
+  loaded.ioctlNumber = (fd, request, argument) => ioctl(fd, request, 'long', argument);
   return loaded;
 }
 
@@ -219,6 +222,11 @@ export function sysFlock(fd: number, operation: number): number {
 
 export function sysIoctl(fd: number, request: number, argument: Uint8Array, op: string): number {
   return check(calls().ioctl(fd, request, argument), () => op);
+}
+
+/** For requests that take a number instead of a pointer. */
+export function sysIoctlNumber(fd: number, request: number, argument: number, op: string): number {
+  return check(calls().ioctlNumber(fd, request, argument), () => op);
 }
 
 /** A C int as setsockopt wants it. */
