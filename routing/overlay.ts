@@ -59,6 +59,7 @@ export class Overlay {
   readonly #known = new Map<string, KnownNode>();
   #underlay: Underlay;
   #node: Node | undefined;
+  #nodeKey: string | undefined;
   #status: OverlayStatus = { ready: false, reason: 'no nodes seen yet', peers: [], problems: [] };
   #reported = new Set<string>();
   #lastEnv = '';
@@ -87,8 +88,9 @@ export class Overlay {
   upsertNode(node: Node): void {
     const name = node.metadata?.name ?? '';
     if (name === this.#options.nodeName) {
-      const changed = !this.#node || leaseKey(this.#node, this.#prefix) !== leaseKey(node, this.#prefix);
+      const changed = this.#nodeKey !== leaseKey(node, this.#prefix);
       this.#node = node;
+      this.#nodeKey = leaseKey(node, this.#prefix);
       if (changed) this.#changed();
       else this.#publish();
       return;

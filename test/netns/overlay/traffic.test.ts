@@ -6,7 +6,7 @@ import { parseNetConf } from '../../../routing/subnet/net-conf.ts';
 import { SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
 import { OverlayCluster, type OverlayHost } from './cluster.ts';
 
-const skip = SKIP_UNLESS_ROOT;
+const limits = { skip: SKIP_UNLESS_ROOT, timeout: 60_000 };
 const NETWORKS = '"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/56"';
 
 interface Case {
@@ -41,7 +41,7 @@ async function everybodyReachesEverybody(hosts: OverlayHost[]): Promise<void> {
 }
 
 for (const [index, { name, backend, far }] of CASES.entries())
-  test(`${name}: pods and hosts reach pods, IPv4 and IPv6`, { skip }, async t => {
+  test(`${name}: pods and hosts reach pods, IPv4 and IPv6`, limits, async t => {
     const cluster = new OverlayCluster(`ov${index}`, parseNetConf(`{${NETWORKS},"Backend":${backend}}`));
     after(() => cluster.close());
     for (const n of [1, 2, 3]) await cluster.addHost({ n, behindRouter: far.includes(n) });

@@ -5,7 +5,7 @@ import { type LabNamespace, SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts'
 import { endpoint, type ServiceOptions, service, slice } from '../../unit/proxy/object-fixtures.ts';
 import { NODE_IP, ProxyNode } from './node.ts';
 
-const skip = SKIP_UNLESS_ROOT;
+const limits = { skip: SKIP_UNLESS_ROOT, timeout: 60_000 };
 const DROPPED = { timeoutMs: 400 };
 const LOCAL = ['10.244.1.2', '10.244.1.3', '10.244.1.4'];
 const FAR = ['10.244.2.2', '10.244.2.3', '10.244.2.4'];
@@ -13,7 +13,7 @@ let net: ProxyNode;
 let pod1: LabNamespace;
 
 before(async () => {
-  if (skip) return;
+  if (limits.skip) return;
   net = new ProxyNode('svc');
   pod1 = net.pods[0]!;
   await net.start();
@@ -51,28 +51,30 @@ async function answers(from: LabNamespace, ip: string, port: number, times = 24)
   return seen;
 }
 
-test('cluster IP, TCP: from a pod, the node, outside; every endpoint gets its share', { skip }, async () => {
+test('cluster IP, TCP: from a pod, the node, outside; every endpoint gets its share', limits, async () => {
   const { ip } = await expose([...LOCAL, FAR[0]!]);
   for (const from of [pod1, net.node, net.client])
     assert.deepEqual(await answers(from, ip, 80, 60), new Set(['pod1', 'pod2', 'pod3', 'far1']));
 });
 
-test('cluster IP, UDP, target port differs', { skip }, async () => {
+test('cluster IP, UDP, target port differs', limits, async () => {
   const { ip } = await expose([LOCAL[1]!], { ports: [{ port: 5353, protocol: 'UDP' }], targetPort: 53 });
   for (const from of [pod1, net.node, net.client])
     assert.equal(await from.outcome(ip, 5353, { protocol: 'udp' }), 'pod2');
 });
 
-test("a pod keeps its source address, an outsider gets the node's; a pod reaches itself", {
-  skip,
-}, async () => {
-  const { ip } = await expose([LOCAL[1]!]);
-  assert.equal((await pod1.ask(ip, 80)).client, '10.244.1.2');
-  assert.equal((await net.client.ask(ip, 80)).client, '10.244.1.1');
-  assert.deepEqual(await net.pods[1]!.ask(ip, 80), { server: 'pod2', client: '10.244.1.1' });
-});
+test(
+  "a pod keeps its source address, an outsider gets the node's; a pod reaches itself",
+  limits,
+  async () => {
+    const { ip } = await expose([LOCAL[1]!]);
+    assert.equal((await pod1.ask(ip, 80)).client, '10.244.1.2');
+    assert.equal((await net.client.ask(ip, 80)).client, '10.244.1.1');
+    assert.deepEqual(await net.pods[1]!.ask(ip, 80), { server: 'pod2', client: '10.244.1.1' });
+  },
+);
 
-test('node port: every address of the node, localhost too; masqueraded', { skip }, async () => {
+test('node port: every address of the node, localhost too; masqueraded', limits, async () => {
   await expose([LOCAL[0]!], { type: 'NodePort', ports: [{ port: 80, nodePort: 30080 }] });
   assert.deepEqual(await net.client.ask(NODE_IP.v4, 30080), { server: 'pod1', client: '10.244.1.1' });
   assert.equal(await net.node.outcome('127.0.0.1', 30080), 'pod1');
@@ -81,7 +83,7 @@ test('node port: every address of the node, localhost too; masqueraded', { skip 
   assert.equal(await net.client.outcome(NODE_IP.v4, 30081), 'ECONNREFUSED');
 });
 
-test('a node port for UDP and one for TCP share a number', { skip }, async () => {
+test('a node port for UDP and one for TCP share a number', limits, async () => {
   await expose([LOCAL[0]!], { type: 'NodePort', ports: [{ port: 80, nodePort: 30090 }] });
   await expose([LOCAL[1]!], {
     type: 'NodePort',
@@ -92,7 +94,7 @@ test('a node port for UDP and one for TCP share a number', { skip }, async () =>
   assert.equal(await net.client.outcome(NODE_IP.v4, 30090, { protocol: 'udp' }), 'pod2');
 });
 
-test("externalTrafficPolicy Local: the client's address is kept", { skip }, async () => {
+test("externalTrafficPolicy Local: the client's address is kept", limits, async () => {
   await expose([LOCAL[0]!, FAR[0]!], {
     type: 'NodePort',
     externalTrafficPolicy: 'Local',
@@ -105,9 +107,7 @@ test("externalTrafficPolicy Local: the client's address is kept", { skip }, asyn
   assert.deepEqual(await answers(net.node, NODE_IP.v4, 30100), new Set(['pod1', 'far1']));
 });
 
-test('externalTrafficPolicy Local without local endpoints: dropped for outsiders only', {
-  skip,
-}, async () => {
+test('externalTrafficPolicy Local without local endpoints: dropped for outsiders only', limits, async () => {
   const { ip } = await expose([FAR[0]!], {
     type: 'NodePort',
     externalTrafficPolicy: 'Local',
@@ -119,14 +119,14 @@ test('externalTrafficPolicy Local without local endpoints: dropped for outsiders
   assert.equal(await net.client.outcome(ip, 80), 'far1');
 });
 
-test('internalTrafficPolicy Local: local endpoints, else dropped', { skip }, async () => {
+test('internalTrafficPolicy Local: local endpoints, else dropped', limits, async () => {
   const some = await expose([LOCAL[2]!, FAR[0]!], { internalTrafficPolicy: 'Local' });
   assert.deepEqual(await answers(pod1, some.ip, 80), new Set(['pod3']));
   const none = await expose([FAR[0]!], { internalTrafficPolicy: 'Local' });
   assert.equal(await pod1.outcome(none.ip, 80, DROPPED), 'TIMEOUT');
 });
 
-test('no endpoints: refused at once, cluster IP, node port, external IP, TCP and UDP', { skip }, async () => {
+test('no endpoints: refused at once, cluster IP, node port, external IP, TCP and UDP', limits, async () => {
   const { ip, key } = await expose([], {
     type: 'NodePort',
     ports: [{ port: 80, nodePort: 30120 }],
@@ -143,7 +143,7 @@ test('no endpoints: refused at once, cluster IP, node port, external IP, TCP and
   assert.equal(await pod1.outcome(udp.ip, 53, { protocol: 'udp' }), 'ECONNREFUSED');
 });
 
-test('load balancer address, and who may use it', { skip }, async () => {
+test('load balancer address, and who may use it', limits, async () => {
   const options = (loadBalancerSourceRanges?: string[]): ServiceOptions => ({
     type: 'LoadBalancer',
     ports: [{ port: 80 }],
@@ -163,27 +163,29 @@ test('load balancer address, and who may use it', { skip }, async () => {
   assert.equal(await net.client.outcome(ip, 80), 'pod1');
 });
 
-test('session affinity by client address, cluster IP and node port; it ends when switched off', {
-  skip,
-}, async () => {
-  const options: ServiceOptions = {
-    type: 'NodePort',
-    sessionAffinity: 'ClientIP',
-    sessionAffinityConfig: { clientIP: { timeoutSeconds: 60 } },
-    ports: [{ port: 80, nodePort: 30130 }],
-  };
-  const { ip, key } = await expose(LOCAL, options);
-  for (const [from, address, port] of [
-    [pod1, ip, 80],
-    [net.client, NODE_IP.v4, 30130],
-  ] as const)
-    assert.equal((await answers(from, address, port, 20)).size, 1);
-  net.proxy.upsertService(service(key, { clusterIP: ip, ...options, sessionAffinity: 'None' }));
-  await net.proxy.settled();
-  assert.equal((await answers(pod1, ip, 80, 40)).size, 3);
-});
+test(
+  'session affinity by client address, cluster IP and node port; it ends when switched off',
+  limits,
+  async () => {
+    const options: ServiceOptions = {
+      type: 'NodePort',
+      sessionAffinity: 'ClientIP',
+      sessionAffinityConfig: { clientIP: { timeoutSeconds: 60 } },
+      ports: [{ port: 80, nodePort: 30130 }],
+    };
+    const { ip, key } = await expose(LOCAL, options);
+    for (const [from, address, port] of [
+      [pod1, ip, 80],
+      [net.client, NODE_IP.v4, 30130],
+    ] as const)
+      assert.equal((await answers(from, address, port, 20)).size, 1);
+    net.proxy.upsertService(service(key, { clusterIP: ip, ...options, sessionAffinity: 'None' }));
+    await net.proxy.settled();
+    assert.equal((await answers(pod1, ip, 80, 40)).size, 3);
+  },
+);
 
-test('session affinity runs out', { skip }, async () => {
+test('session affinity runs out', limits, async () => {
   const { ip } = await expose(LOCAL, {
     sessionAffinity: 'ClientIP',
     sessionAffinityConfig: { clientIP: { timeoutSeconds: 1 } },
@@ -196,7 +198,7 @@ test('session affinity runs out', { skip }, async () => {
   assert.ok(seen.size > 1);
 });
 
-test('IPv6: cluster IP, node port, no endpoints', { skip }, async () => {
+test('IPv6: cluster IP, node port, no endpoints', limits, async () => {
   const make = (key: string, clusterIP: string, endpoints: string[], nodePort: number) => {
     net.proxy.upsertService(service(key, { type: 'NodePort', clusterIP, ports: [{ port: 80, nodePort }] }));
     net.proxy.upsertEndpointSlice({
@@ -218,21 +220,23 @@ test('IPv6: cluster IP, node port, no endpoints', { skip }, async () => {
   assert.equal(await net.client.outcome(NODE_IP.v6, 30161), 'ECONNREFUSED');
 });
 
-test('endpoints change: the next connection goes to the new one; a deleted Service is not there', {
-  skip,
-}, async () => {
-  const { ip, key } = await expose([LOCAL[0]!]);
-  assert.equal(await pod1.outcome(ip, 80), 'pod1');
-  net.proxy.upsertEndpointSlice(slice(key, [endpoint(LOCAL[2]!)], [{ port: 80 }]));
-  await net.proxy.settled();
-  assert.equal(await pod1.outcome(ip, 80), 'pod3');
-  const [namespace, name] = key.split('/');
-  net.proxy.deleteService(namespace!, name!);
-  await net.proxy.settled();
-  assert.notEqual(await pod1.outcome(ip, 80, DROPPED), 'pod3');
-});
+test(
+  'endpoints change: the next connection goes to the new one; a deleted Service is not there',
+  limits,
+  async () => {
+    const { ip, key } = await expose([LOCAL[0]!]);
+    assert.equal(await pod1.outcome(ip, 80), 'pod1');
+    net.proxy.upsertEndpointSlice(slice(key, [endpoint(LOCAL[2]!)], [{ port: 80 }]));
+    await net.proxy.settled();
+    assert.equal(await pod1.outcome(ip, 80), 'pod3');
+    const [namespace, name] = key.split('/');
+    net.proxy.deleteService(namespace!, name!);
+    await net.proxy.settled();
+    assert.notEqual(await pod1.outcome(ip, 80, DROPPED), 'pod3');
+  },
+);
 
-test("works with FORWARD DROP, and leaves somebody else's rules alone", { skip }, async () => {
+test("works with FORWARD DROP, and leaves somebody else's rules alone", limits, async () => {
   const { ip } = await expose([FAR[0]!]);
   const tool = (await net.node.run('iptables-legacy-save', [])).stdout.includes('KUBE-SERVICES')
     ? 'iptables-legacy'
@@ -249,9 +253,7 @@ test("works with FORWARD DROP, and leaves somebody else's rules alone", { skip }
   await net.node.run(tool, ['-P', 'FORWARD', 'ACCEPT']);
 });
 
-test('a connection outlives a restart of the proxy, and new ones never fail meanwhile', {
-  skip,
-}, async () => {
+test('a connection outlives a restart of the proxy, and new ones never fail meanwhile', limits, async () => {
   const { ip, key } = await expose(LOCAL);
   const open = net.node.connect(ip, 80);
   await new Promise((resolve, reject) => open.once('connect', resolve).once('error', reject));
@@ -291,7 +293,7 @@ for (const [what, breakIt] of [
   ['the table flushed', ['-t', 'nat', '-F']],
   ['the jumps gone', ['-t', 'nat', '-F', 'PREROUTING']],
 ] as const)
-  test(`${what} by somebody: found and mended`, { skip }, async () => {
+  test(`${what} by somebody: found and mended`, limits, async () => {
     const { ip } = await expose([LOCAL[0]!]);
     const legacy = (await net.node.run('iptables-legacy-save', [])).stdout.includes('KUBE-SERVICES');
     const broken = await net.node.run(legacy ? 'iptables-legacy' : 'iptables-nft', breakIt);
