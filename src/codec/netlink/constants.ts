@@ -130,6 +130,9 @@ export const IFLA_BRPORT = { MODE: 4, LEARNING: 8, UNICAST_FLOOD: 9, ISOLATED: 3
 export const IFLA_MACVLAN = { MODE: 1 } as const;
 export const MACVLAN_MODE = { private: 1, vepa: 2, bridge: 4, passthru: 8, source: 16 } as const;
 export const IFLA_IPTUN = { LINK: 1, LOCAL: 2, REMOTE: 3, TTL: 4, PROTO: 9, PMTUDISC: 10 } as const;
+export const IFLA_IPVLAN = { MODE: 1, FLAGS: 2 } as const;
+export const IPVLAN_MODE = { l2: 0, l3: 1, l3s: 2 } as const;
+export const IFLA_VRF_TABLE = 1;
 export const IFLA_VLAN_ID = 1;
 export const VETH_INFO_PEER = 1;
 
