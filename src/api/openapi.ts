@@ -2,13 +2,13 @@
 // learn whether the server checks fields (fieldValidation), and for `explain`. v2: one document, for kubectl before 1.27.
 import { createHash } from 'node:crypto';
 import type { JsonObject } from '../lib/json.ts';
+import { KUBERNETES_VERSION } from '../lib/version.ts';
 import { type GroupVersionKind, SchemaCollector } from './openapi-schemas.ts';
 import type { ResourceDefinition } from './resource-definition.ts';
 import { RESOURCES } from './resources.ts';
 import { apiVersionOf, typeName, typeSchema } from './schema.ts';
 
-const VERSION = 'v1.32.0';
-const INFO = { title: 'Kubernetes', version: VERSION };
+const INFO = { title: 'Kubernetes', version: KUBERNETES_VERSION };
 const OBJECT_MEDIA_TYPES = ['application/json', 'application/yaml', 'application/vnd.kubernetes.protobuf'];
 const PATCH_MEDIA_TYPES = [
   'application/apply-patch+yaml',
@@ -229,7 +229,7 @@ export function openApiV3Index(resources = RESOURCES): JsonObject {
     [r.group, r.version, r.plural, ...r.subresources.map(s => s.name)].join('/'),
   );
   const hash = createHash('sha256')
-    .update(VERSION)
+    .update(KUBERNETES_VERSION)
     .update(served.join('\n'))
     .digest('hex')
     .slice(0, 32)

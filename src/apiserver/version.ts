@@ -1,14 +1,14 @@
 // GET /version. The number says which Kubernetes API this server speaks; clients compare it with their own.
 import { arch } from 'node:process';
+import { KUBERNETES_BUILD, KUBERNETES_VERSION } from '../lib/version.ts';
 
-const MAJOR = '1';
-const MINOR = '32';
+const [MAJOR, MINOR] = KUBERNETES_VERSION.slice(1).split('.');
 
 export function versionInfo(): object {
   return {
     major: MAJOR,
     minor: MINOR,
-    gitVersion: `v${MAJOR}.${MINOR}.0+podwire`,
+    gitVersion: KUBERNETES_BUILD,
     gitCommit: '',
     gitTreeState: 'clean',
     buildDate: '1970-01-01T00:00:00Z',

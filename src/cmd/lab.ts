@@ -36,6 +36,11 @@ export function upCommand(): Command {
       const { Progress } = await import('../lab/progress.ts');
       const { formatProof } = await import('../lab/proof.ts');
       const progress = new Progress();
+      process.once('SIGINT', () => {
+        const down = `podwire down${labFlags(flags.dir, flags.name)}`;
+        process.stderr.write(`\nInterrupted; what was started goes on. '${down}' takes it away.\n`);
+        process.exit(130);
+      });
       const result = await bringUp(
         {
           directory: flags.dir,
@@ -73,10 +78,14 @@ function parseFamilies(values: string[]): ('ipv4' | 'ipv6')[] {
   return [...new Set(wanted)] as ('ipv4' | 'ipv6')[];
 }
 
+/** The flags that select a lab other than the default one. */
+function labFlags(directory: string, name: string): string {
+  const dir = directory === DEFAULT_DIRECTORY ? '' : ` --dir ${directory}`;
+  return name === DEFAULT_NAME ? dir : `${dir} --name ${name}`;
+}
+
 function goOn(lab: LabSpec, kubeconfig: string, directory: string): string {
-  const name =
-    (directory === DEFAULT_DIRECTORY ? '' : ` --dir ${directory}`) +
-    (lab.name === DEFAULT_NAME ? '' : ` --name ${lab.name}`);
+  const name = labFlags(directory, lab.name);
   const podwire = join(DIST, 'bin', 'podwire');
   return [
     '',
@@ -150,7 +159,6 @@ export function execCommand(): Command {
     .description("run a command inside a node's network namespace: podwire exec node1 -- ip route")
     .argument('<node>', 'node1, node2, … or cp, or net (the switch)')
     .argument('<command...>', 'the command and its arguments')
-    .passThroughOptions()
     .action(async (node: string, command: string[], flags: LabSelector) => {
       requireRoot('exec');
       const { requireLab } = await import('../lab/record.ts');
@@ -165,7 +173,7 @@ export function execCommand(): Command {
           'INVALID_OPTION',
           `there is no node '${node}'; there are ${[...members.keys()].join(', ')}`,
         );
-      const [program, ...args] = (command[0] === '--' ? command.slice(1) : command) as [string, ...string[]];
+      const [program, ...args] = command as [string, ...string[]];
       const child = spawnChild(program, args, {
         netnsPath: netnsPath(netns),
         stdio: ['inherit', 'inherit', 'inherit'],

@@ -1,5 +1,6 @@
 // The `podwire` command. Each subcommand is a file of its own and loads what it needs only when it runs.
 import { Command } from 'commander';
+import { PODWIRE_VERSION } from '../lib/version.ts';
 import { agentCommand } from './agent.ts';
 import { apiserverCommand } from './apiserver.ts';
 import { controllersCommand } from './controllers.ts';
@@ -18,10 +19,9 @@ import { pkiCommand } from './pki.ts';
 
 const program = new Command('podwire')
   .description('A Kubernetes network data plane in TypeScript, and whole clusters on one machine')
-  .version('0.1.0')
+  .version(PODWIRE_VERSION)
   .showHelpAfterError("(run 'podwire help COMMAND' for its options)")
   .configureHelp({ sortSubcommands: false })
-  .enablePositionalOptions()
   .addHelpText(
     'after',
     `

@@ -26,9 +26,6 @@ export interface NodeHealth {
   problem: string | undefined;
 }
 
-/** The Kubernetes release whose behaviour the kubelet follows, with our own suffix. */
-export const KUBELET_VERSION = 'v1.30.0+podwire';
-
 export function nodeLabels(node: NodeDescription): Record<string, string> {
   return {
     'kubernetes.io/hostname': node.hostname,

@@ -9,9 +9,10 @@ import type { KubeClient } from '../client/client.ts';
 import { RESOURCE } from '../client/resources.ts';
 import { formatMicroTime, sleep } from '../lib/clock.ts';
 import { ApiError, errorMessage } from '../lib/errors.ts';
+import { KUBERNETES_BUILD } from '../lib/version.ts';
 import type { Logger } from '../observe/log.ts';
 import type { CriClient } from './cri-client.ts';
-import { KUBELET_VERSION, type NodeDescription, nodeLabels, nodeStatus } from './node-object.ts';
+import { type NodeDescription, nodeLabels, nodeStatus } from './node-object.ts';
 
 const LEASE_SECONDS = 40;
 const LEASE_RENEW_MS = 10_000;
@@ -121,7 +122,7 @@ export class NodeRegistrar {
       bootId: readText('/proc/sys/kernel/random/boot_id'),
       architecture: arch() === 'x64' ? 'amd64' : arch(),
       runtimeVersion: `${version.runtimeName}://${version.runtimeVersion}`,
-      kubeletVersion: KUBELET_VERSION,
+      kubeletVersion: KUBERNETES_BUILD,
       labels: o.labels,
     };
     return this.#description;

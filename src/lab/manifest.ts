@@ -27,11 +27,21 @@ export async function applyManifest(client: KubeClient, objects: KubeObject[]): 
     if (!resource)
       throw new PodwireError('MANIFEST', `${object.apiVersion} ${object.kind}: no such kind here`);
     const namespace = resource.namespaced ? (object.metadata?.namespace ?? 'default') : undefined;
+    const annotated = withLastApplied(object);
     try {
-      await client.create(resource, object, namespace);
+      await client.create(resource, annotated, namespace);
     } catch (thrown) {
       if (!hasCode(thrown, 'AlreadyExists')) throw thrown;
-      await client.patch(resource, object.metadata!.name!, object, { namespace, type: 'strategic' });
+      await client.patch(resource, object.metadata!.name!, annotated, { namespace, type: 'strategic' });
     }
   }
+}
+
+/** As `kubectl apply` leaves it, so that a later `kubectl apply` of the file knows what it may take away. */
+function withLastApplied(object: KubeObject): KubeObject {
+  const annotations = {
+    ...object.metadata?.annotations,
+    'kubectl.kubernetes.io/last-applied-configuration': `${JSON.stringify(object)}\n`,
+  };
+  return { ...object, metadata: { ...object.metadata, annotations } };
 }

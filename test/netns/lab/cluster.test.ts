@@ -90,6 +90,45 @@ describe('podwire up', { skip }, () => {
     assert.match(answer, /10\.96\.\d+\.\d+/);
   });
 
+  test('a node port answers on every node, TCP and UDP', async () => {
+    const [node1, node2] = lab.lab.nodes;
+    const inNode = (node: { netns: string } | undefined, script: string) =>
+      spawnChild(process.execPath, ['-e', script], {
+        netnsPath: `/run/netns/${node!.netns}`,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+    const echo = inNode(
+      node2,
+      "const s = require('dgram').createSocket('udp4'); s.on('message', (m, r) => s.send(m, r.port, r.address)); s.bind(7000)",
+    );
+    try {
+      assert.equal((await apply(NODE_PORTS)).code, 0);
+      for (const address of ['172.30.0.11', '172.30.0.12', '172.30.0.13']) {
+        const url = `http://${address}:30080/`;
+        await eventually(`TCP at ${address}`, async () => {
+          const wget = ['busybox', 'timeout', '1', 'busybox', 'wget', '-qO-', url];
+          const answer = await labs.podwire(['exec', '--name', 'e2e', 'node1', '--', ...wget]);
+          return answer.stdout.startsWith('hello-') ? true : undefined;
+        });
+        await eventually(`UDP at ${address}`, async () => {
+          const ask = inNode(
+            node1,
+            `const s = require('dgram').createSocket('udp4'); setTimeout(process.exit, 500); s.on('message', m => { console.log(String(m)); process.exit() }); s.send('ping', 30007, '${address}')`,
+          );
+          let said = '';
+          ask.stdout?.on('data', (chunk: Buffer) => {
+            said += chunk.toString();
+          });
+          await ask.exited;
+          return said === 'ping\n' ? true : undefined;
+        });
+      }
+    } finally {
+      echo.kill('SIGKILL');
+      await k('delete', 'svc/udp', 'svc/hello-port', 'endpointslice/udp-1', '--ignore-not-found');
+    }
+  });
+
   describe('real kubectl', () => {
     test('get, describe, logs, scale, label, delete', async () => {
       assert.match(await k('get', 'nodes', '-o', 'wide'), /node1\s+Ready/);
@@ -210,3 +249,23 @@ function pod(
     '',
   ].join('\n');
 }
+
+/** UDP goes to a Service without selector: its slice names a program on node2. */
+const NODE_PORTS = `
+apiVersion: v1
+kind: Service
+metadata: {name: udp}
+spec: {type: NodePort, ports: [{port: 7, targetPort: 7000, protocol: UDP, nodePort: 30007}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: udp-1, labels: {kubernetes.io/service-name: udp}}
+addressType: IPv4
+ports: [{name: "", port: 7000, protocol: UDP}]
+endpoints: [{addresses: [172.30.0.12], conditions: {ready: true}, nodeName: node2}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hello-port}
+spec: {type: NodePort, selector: {app: hello}, ports: [{port: 80, targetPort: http, nodePort: 30080}]}
+`;
