@@ -30,6 +30,15 @@ export function toTable(
       description,
       priority,
     })),
-    rows: objects.map(object => ({ cells: resource.columns.map(column => column.cell(object, now)) })),
+    rows: objects.map(object => ({ cells: resource.columns.map(column => cellOf(column, object, now)) })),
   };
+}
+
+/** One odd object among thousands must not keep the others from being listed. */
+function cellOf(column: TableColumn, object: KubeObject, now: number): JsonValue {
+  try {
+    return column.cell(object, now);
+  } catch {
+    return '';
+  }
 }

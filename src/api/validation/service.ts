@@ -150,7 +150,7 @@ export function validateEndpoints(endpoints: Endpoints, root: FieldPath): void {
       path.required('must specify `addresses` or `notReadyAddresses`');
     for (const list of ['addresses', 'notReadyAddresses'] as const)
       for (const [at, address] of (subset[list] ?? []).entries())
-        if (!ipFamily(address.ip))
+        if (!ipFamily(address.ip ?? ''))
           path
             .child(list)
             .index(at)
