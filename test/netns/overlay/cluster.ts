@@ -44,6 +44,7 @@ export class OverlayCluster {
   readonly #config: NetConf;
   readonly #switch: LabNamespace;
   readonly #router: LabNamespace;
+  #ports = 0;
   readonly hosts: OverlayHost[] = [];
   readonly nodes = new Map<string, Node>();
 
@@ -64,13 +65,37 @@ export class OverlayCluster {
   }
 
   #plug(namespace: LabNamespace, link: string, bridge: string): void {
-    const port = `p${this.hosts.length}${link}`.slice(0, 15);
+    const port = `p${++this.#ports}${link}`.slice(0, 15);
     this.lab.wire(namespace, link, this.#switch, port);
     this.#switch.rt.setLink(port, { master: bridge, up: true });
   }
 
-  /** A host with its pod network; its agent is started with startAgent. */
+  /** A host with its pod network and agent. */
   async addHost(options: HostOptions): Promise<OverlayHost> {
+    const { n } = options;
+    const bare = this.addBareHost(options);
+    this.nodes.set(bare.name, {
+      metadata: {
+        name: bare.name,
+        uid: bare.name,
+        creationTimestamp: `2026-01-0${n}T00:00:00Z`,
+        annotations: {},
+      },
+      spec: { podCIDRs: [`10.244.${n}.0/24`, `fd00:10:244:${n}::/64`] },
+    });
+    return this.startAgent(bare);
+  }
+
+  /** Our agent on a host that had none, whatever is configured there already. */
+  async startAgent(bare: Omit<OverlayHost, 'overlay' | 'reconciler'>): Promise<OverlayHost> {
+    const made = new OverlayHost({ ...bare, ...this.#agent(bare.name, bare.host, bare.underlayAddresses) });
+    this.hosts.push(made);
+    await made.reconciler.start();
+    return made;
+  }
+
+  /** A host with its pod network, and nobody who joins it to the overlay. */
+  addBareHost(options: HostOptions): Omit<OverlayHost, 'overlay' | 'reconciler'> {
     const { n } = options;
     const name = `n${n}`;
     const network = options.behindRouter ? '98' : '99';
@@ -90,23 +115,8 @@ export class OverlayCluster {
     pod.route('::/0', `fd00:10:244:${n}::1`);
     pod.tcpServer(80, name);
     pod.udpServer(53, name);
-    const node: Node = {
-      metadata: { name, uid: name, creationTimestamp: `2026-01-0${n}T00:00:00Z`, annotations: {} },
-      spec: { podCIDRs: [`10.244.${n}.0/24`, `fd00:10:244:${n}::/64`] },
-    };
-    this.nodes.set(name, node);
-    const parts = this.#agent(name, host, underlayAddresses);
-    const made = new OverlayHost({
-      name,
-      host,
-      pod,
-      underlayAddresses,
-      podAddresses: { v4: `10.244.${n}.2`, v6: `fd00:10:244:${n}::2` },
-      ...parts,
-    });
-    this.hosts.push(made);
-    await made.reconciler.start();
-    return made;
+    const podAddresses = { v4: `10.244.${n}.2`, v6: `fd00:10:244:${n}::2` };
+    return { name, host, pod, underlayAddresses, podAddresses };
   }
 
   #agent(name: string, host: LabNamespace, addresses: string[]): Pick<OverlayHost, 'overlay' | 'reconciler'> {
