@@ -13,7 +13,7 @@ export interface Strategy {
 
 type Fields = Record<string, unknown>;
 
-/** metadata that only a main-resource update may change, by type; undefined: a status update may change all of it (Node, Pod). */
+/** Types whose status updates leave the labels alone; others (Node, Pod) take metadata with a status update, as agents rely on. */
 const STATUS_KEEPS_LABELS = new Set([
   'apps.v1.Deployment',
   'apps.v1.DaemonSet',
