@@ -4,9 +4,19 @@ import { parse as parseYaml, stringify as stringifyYaml } from 'yaml';
 import { errorMessage, PodwireError } from '../../src/lib/errors.ts';
 import { formatDuration, parseDuration } from './duration.ts';
 import { COMMAND_FLAGS, FIELDS, type Field } from './fields.ts';
+import { checkMeaning } from './meaning.ts';
 
 const API_VERSION = 'kubeproxy.config.k8s.io/v1alpha1';
 const KIND = 'KubeProxyConfiguration';
+
+/** Everything wrong with a configuration at once, each with its flag or path. */
+export class ConfigError extends PodwireError {
+  readonly problems: readonly string[];
+  constructor(problems: readonly string[], options?: ErrorOptions) {
+    super('INVALID_CONFIG', problems.join('; '), options);
+    this.problems = problems;
+  }
+}
 
 /** Values by path; see FIELDS for each one's type. Durations are milliseconds. */
 export class ProxyConfiguration {
@@ -131,27 +141,9 @@ function meansDefault(field: Field, raw: unknown): boolean {
   return raw === 0 || (field.type === 'duration' && typeof raw === 'string' && parseDuration(raw) === 0);
 }
 
-/** What fields mean together. */
-function checkMeaning(values: ReadonlyMap<string, unknown>, problems: string[]): void {
-  const mode = values.get('mode');
-  if (mode === 'ipvs') problems.push('mode: podwire has no ipvs mode; nftables is faster at any size');
-  else if (mode === 'kernelspace') problems.push('mode: kernelspace is for Windows');
-  else if (mode && !['iptables', 'nftables', 'userspace'].includes(String(mode)))
-    problems.push(`mode: ${JSON.stringify(mode)} is none of iptables, nftables, userspace`);
-  const local = values.get('detectLocalMode');
-  if (local && !['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix'].includes(String(local)))
-    problems.push(
-      `detectLocalMode: ${JSON.stringify(local)} is none of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix`,
-    );
-  if (local === 'BridgeInterface' && !values.get('detectLocal.bridgeInterface'))
-    problems.push('detectLocal.bridgeInterface: needed with detectLocalMode BridgeInterface');
-  if (local === 'InterfaceNamePrefix' && !values.get('detectLocal.interfaceNamePrefix'))
-    problems.push('detectLocal.interfaceNamePrefix: needed with detectLocalMode InterfaceNamePrefix');
-}
-
-function finish(values: Map<string, unknown>, problems: string[]): ProxyConfiguration {
-  checkMeaning(values, problems);
-  if (problems.length > 0) throw new PodwireError('INVALID_CONFIG', problems.join('; '));
+function finish(values: ReadonlyMap<string, unknown>, problems: readonly string[]): ProxyConfiguration {
+  const all = [...problems, ...checkMeaning(values)];
+  if (all.length > 0) throw new ConfigError(all);
   const ignored = FIELDS.filter(field => field.ignored && values.has(field.path)).map(field => field.path);
   return new ProxyConfiguration(values, ignored);
 }
@@ -162,10 +154,10 @@ export function parseConfigFile(text: string): ProxyConfiguration {
   try {
     root = parseYaml(text);
   } catch (cause) {
-    throw new PodwireError('INVALID_CONFIG', `not YAML: ${errorMessage(cause)}`, { cause });
+    throw new ConfigError([`not YAML: ${errorMessage(cause)}`], { cause });
   }
   if (typeof root !== 'object' || root === null || Array.isArray(root))
-    throw new PodwireError('INVALID_CONFIG', `not a ${KIND} object`);
+    throw new ConfigError([`not a ${KIND} object`]);
   const { apiVersion, kind, ...fields } = root as Record<string, unknown>;
   const problems: string[] = [];
   if (apiVersion !== API_VERSION)
@@ -237,22 +229,4 @@ export function parseFlags(args: readonly string[]): {
     } else command[name] = type === 'boolean' ? value === 'true' : value;
   }
   return { command: command as CommandLine, configuration: finish(values, problems) };
-}
-
-/** The help text: every flag with its default. */
-export function usage(): string {
-  const lines = FIELDS.flatMap(field => {
-    if (!field.flag) return [];
-    const fallback =
-      field.type === 'duration' ? formatDuration(field.default as number) : JSON.stringify(field.default);
-    const note = field.ignored ? 'accepted, without effect' : (field.help ?? field.path);
-    return [`  --${field.flag}  ${note} (default ${fallback})`];
-  });
-  return [
-    'kube-proxy [flags]',
-    '',
-    ...Object.keys(COMMAND_FLAGS).map(name => `  --${name}`),
-    ...lines,
-    '',
-  ].join('\n');
 }

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { parseConfigFile, parseFlags, usage } from '../../../proxy/config/config.ts';
+import { parseConfigFile, parseFlags } from '../../../proxy/config/config.ts';
 import { formatDuration, parseDuration } from '../../../proxy/config/duration.ts';
 import { FIELDS } from '../../../proxy/config/fields.ts';
+import { usage } from '../../../proxy/config/usage.ts';
 import { PodwireError } from '../../../src/lib/errors.ts';
 
 /** As kubeadm writes it. */

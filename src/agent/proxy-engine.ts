@@ -1,0 +1,119 @@
+// The part of the proxy daemon that one set of settings makes: service model, planner, kernel reconciler, health check
+// listeners. Stopping it leaves the rules where they are; another one adopts them.
+import { cleanupRules } from '../../proxy/cleanup.ts';
+import { ConntrackCleaner } from '../../proxy/conntrack-cleaner.ts';
+import { ServiceHealthServer } from '../../proxy/health/service-health.ts';
+import { ServiceProxy, type SyncResult } from '../../proxy/proxy.ts';
+import { KernelReconciler, type Repair } from '../kernel/reconciler.ts';
+import type { KernelState } from '../kernel/state.ts';
+import { errorMessage } from '../lib/errors.ts';
+import type { Problem } from '../lib/problem.ts';
+import type { Logger } from '../observe/log.ts';
+import type { ProxySettings } from './proxy-settings.ts';
+
+export interface ProxyEngineOptions {
+  nodeName: string;
+  settings: ProxySettings;
+  /** For health check ports: a node that cannot be programmed must not get traffic. */
+  healthy: () => boolean;
+  onSynced: (result: SyncResult) => void;
+  onSyncFailed: (full: boolean) => void;
+  onFlowsCleaned: (deleted: number, durationMs: number) => void;
+  onCleanupFailed: () => void;
+  onProblems: (problems: Problem[]) => void;
+  onRepair: (repair: Repair) => void;
+  log: Logger;
+}
+
+export class ProxyEngine {
+  readonly proxy: ServiceProxy;
+  readonly #options: ProxyEngineOptions;
+  readonly #reconciler: KernelReconciler;
+  readonly #serviceHealth: ServiceHealthServer;
+  readonly #cleaner = new ConntrackCleaner();
+  #desired: KernelState | undefined;
+  #verified = false;
+
+  constructor(options: ProxyEngineOptions) {
+    this.#options = options;
+    const { settings, log } = options;
+    this.#reconciler = new KernelReconciler({
+      rooms: ['proxy'],
+      log: log.child({ component: 'kernel' }),
+      verifyIntervalMs: settings.syncPeriodMs,
+      onRepair: options.onRepair,
+    });
+    this.#serviceHealth = new ServiceHealthServer({
+      ...(settings.healthCheckAddresses ? { addresses: settings.healthCheckAddresses } : {}),
+      proxyHealthy: options.healthy,
+      log,
+    });
+    this.proxy = new ServiceProxy({
+      nodeName: options.nodeName,
+      families: settings.families,
+      iptables: settings.rules,
+      ...(settings.minSyncPeriodMs === undefined ? {} : { minSyncPeriodMs: settings.minSyncPeriodMs }),
+      setDesired: state => {
+        this.#desired = state;
+        this.#reconciler.setDesired('proxy', state);
+      },
+      settled: () => this.#settled(),
+      onSynced: result => {
+        this.#cleanFlows();
+        options.onSynced(result);
+      },
+      onHealthChecks: checks => this.#serviceHealth.sync(checks),
+      onProblems: options.onProblems,
+      log,
+    });
+  }
+
+  /** What the rules are to be; undefined before the first sync. */
+  get desired(): KernelState | undefined {
+    return this.#desired;
+  }
+
+  get mode(): string {
+    return this.#options.settings.mode;
+  }
+
+  async start(): Promise<void> {
+    await this.#reconciler.start();
+  }
+
+  async stop(): Promise<void> {
+    this.proxy.stop();
+    this.#serviceHealth.close();
+    await this.#reconciler.stop();
+  }
+
+  /** The first time, ready means: compared with the kernel, not only sent; then the rules of other modes may go. */
+  async #settled(): Promise<void> {
+    const { log, settings, onSyncFailed, onCleanupFailed } = this.#options;
+    try {
+      await this.#reconciler.settled();
+      if (this.#verified) return;
+      await this.#reconciler.verify();
+    } catch (error) {
+      onSyncFailed(!this.#verified);
+      throw error;
+    }
+    this.#verified = true;
+    cleanupRules({ keep: settings.mode, log }).then(
+      problems => problems.forEach(onCleanupFailed),
+      error => {
+        onCleanupFailed();
+        log.warn(`remove rules of other modes: ${errorMessage(error)}`);
+      },
+    );
+  }
+
+  #cleanFlows(): void {
+    try {
+      const cleaned = this.#cleaner.sync(this.proxy.ports());
+      if (cleaned) this.#options.onFlowsCleaned(cleaned.deleted, cleaned.durationMs);
+    } catch (error) {
+      this.#options.log.error(`remove stale UDP flows: ${errorMessage(error)}`);
+    }
+  }
+}
