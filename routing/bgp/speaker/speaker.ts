@@ -6,7 +6,7 @@
 // Everything runs on one thread and in this order, so nothing is locked. Configuration is replaced as a whole; what
 // need not reset a session does not.
 import type { Socket } from 'node:net';
-import { cidrContains, formatCidr } from '../../../src/lib/cidr.ts';
+import { cidrContains } from '../../../src/lib/cidr.ts';
 import { canonicalIp, parseIp } from '../../../src/lib/ip.ts';
 import type { Logger } from '../../../src/observe/log.ts';
 import type { SessionEnd } from '../fsm/events.ts';
@@ -16,23 +16,22 @@ import { BgpMessageError } from '../packet/error.ts';
 import { CEASE, ERROR } from '../packet/iana.ts';
 import { ceaseWithText, hardReset, type NotificationMessage } from '../packet/message/notification.ts';
 import { encodeRouteRefresh, REFRESH, type RouteRefreshMessage } from '../packet/message/route-refresh.ts';
-import { PathAttributes } from '../packet/path-attributes.ts';
-import { PrefixBatch } from '../packet/prefix-batch.ts';
-import { change, dependsOnPrefix } from '../policy/evaluate.ts';
+import { dependsOnPrefix } from '../policy/evaluate.ts';
 import { ACCEPT_ALL } from '../policy/policy.ts';
 import { AttributeStore } from '../rib/attribute-store.ts';
 import type { PathSource } from '../rib/path-source.ts';
 import { Rib } from '../rib/rib.ts';
 import { Peer, type PeerHandler } from '../session/peer.ts';
-import { type PeerConfig, sessionKey } from '../session/peer-config.ts';
+import { type BfdConfig, type PeerConfig, sessionKey } from '../session/peer-config.ts';
 import type { Listener, Transport } from '../session/transport.ts';
-import { AdjRibOut } from './adj-rib-out.ts';
 import type { ExportContext } from './export.ts';
+import { ExportGroups } from './export-groups.ts';
 import { type ImportContext, importRoute } from './import.ts';
 import { LocRib } from './loc-rib.ts';
 import { Neighbour } from './neighbour.ts';
 import { adjacentNextHops, type NextHopResolver, NextHops } from './next-hops.ts';
 import { BOTH_FAMILIES, localAsnOf, localOpen, routerIdNumber } from './open.ts';
+import { Originated } from './originated.ts';
 import { Receiver, ReceiveScratch } from './receive.ts';
 import type { RouteSink } from './route-sink.ts';
 import type { OriginatedRoute, SpeakerConfig } from './speaker-config.ts';
@@ -45,10 +44,18 @@ export interface SpeakerOptions {
   readonly sink?: RouteSink;
   /** This node's addresses, next hops that cannot be meant. */
   readonly isOwnAddress?: (address: string) => boolean;
+  /** Watches the paths to peers whose configuration asks for it (bfd/endpoint.ts). */
+  readonly bfd?: PathWatch;
   /** The kernel still has our routes of before (RFC 4724, restarting speaker). */
   readonly restarting?: boolean;
   /** How long to wait for peers before End-of-RIB and the sweep; a peer that is down is never waited for longer. */
   readonly deferralMs?: number;
+}
+
+/** BFD as the speaker sees it; a path that goes down is told with Speaker.pathDown. */
+export interface PathWatch {
+  watch(peer: string, local: string, config: BfdConfig): Promise<void>;
+  unwatch(peer: string): void;
 }
 
 const DEFAULT_DEFERRAL_MS = 3000;
@@ -84,11 +91,9 @@ export class Speaker implements PeerHandler {
   readonly #options: SpeakerOptions;
   readonly #log: Logger;
   readonly #byPeer = new Map<Peer, Neighbour>();
-  readonly #groups: Record<Family, Map<string, AdjRibOut>> = { 4: new Map(), 6: new Map() };
-  readonly #scratch = AdjRibOut.scratch();
-  readonly #batch = new PrefixBatch();
+  readonly #groups: ExportGroups;
   readonly #receiveScratch = new ReceiveScratch();
-  readonly #originated = new Map<string, { route: OriginatedRoute; key: string }>();
+  readonly #originated: Originated;
   #listeners: Listener[] = [];
   #running = false;
   #flushing: NodeJS.Immediate | undefined;
@@ -107,6 +112,8 @@ export class Speaker implements PeerHandler {
       4: new LocRib(this.ribs[4], this.sources, this.nextHops),
       6: new LocRib(this.ribs[6], this.sources, this.nextHops),
     };
+    this.#groups = new ExportGroups(this.ribs, this.sources);
+    this.#originated = new Originated(this.locRibs);
   }
 
   async start(): Promise<void> {
@@ -121,7 +128,7 @@ export class Speaker implements PeerHandler {
           onConnection: socket => this.#accept(socket),
         }),
       );
-    this.#applyOriginated();
+    this.#originated.apply(this.config.originate);
     this.#applyPeers();
     this.#deferral = setTimeout(() => this.#finishStart(), this.#options.deferralMs ?? DEFAULT_DEFERRAL_MS);
     this.#collector = setInterval(() => this.store.collect(), COLLECT_EVERY_MS);
@@ -156,7 +163,7 @@ export class Speaker implements PeerHandler {
     if (identity(before) !== identity(config))
       for (const name of [...this.neighbours.keys()]) this.#remove(name, CEASE.CONFIGURATION_CHANGE);
     await this.#applyListeners();
-    this.#applyOriginated();
+    this.#originated.apply(this.config.originate);
     this.#applyPeers();
   }
 
@@ -172,6 +179,20 @@ export class Speaker implements PeerHandler {
     }
   }
 
+  /** BFD lost the peer (RFC 5882): its session ends now instead of at its hold timer, and its routes go. */
+  pathDown(address: string): void {
+    this.#findByAddress(address)?.peer.bfdDown();
+  }
+
+  #watchPath(peer: Peer): void {
+    const { bfd, address } = peer.config;
+    const local = canonicalIp(peer.localAddress ?? '');
+    if (bfd === undefined || local === undefined) return;
+    this.#options.bfd
+      ?.watch(address, local, bfd)
+      .catch((error: unknown) => this.#log.warn({ peer: peer.name, error }, 'BFD could not be started'));
+  }
+
   /** Asks a peer for its routes again (RFC 2918); all of them when no name is given. */
   requestRefresh(name?: string): void {
     for (const { peer } of this.neighbours.values())
@@ -184,12 +205,8 @@ export class Speaker implements PeerHandler {
     return new Promise(resolve => setImmediate(() => setImmediate(resolve)));
   }
 
-  groupsOf(family: Family): readonly AdjRibOut[] {
-    return [...this.#groups[family].values()];
-  }
-
   originatedRoutes(): readonly OriginatedRoute[] {
-    return [...this.#originated.values()].map(({ route }) => route);
+    return this.#originated.list();
   }
 
   importContext(neighbour: Neighbour): ImportContext {
@@ -299,7 +316,7 @@ export class Speaker implements PeerHandler {
     const outgoing = ({ exportPolicy, nextHopMode }: PeerConfig): string =>
       JSON.stringify([exportPolicy, nextHopMode]);
     if (negotiated !== undefined && outgoing(before) !== outgoing(config)) {
-      this.#leaveGroups(neighbour, true);
+      this.#groups.leave(neighbour, true);
       this.#joinGroups(neighbour, negotiated, false);
     }
   }
@@ -394,6 +411,7 @@ export class Speaker implements PeerHandler {
       },
     });
     neighbour.resumed(negotiated);
+    this.#watchPath(peer);
     this.#joinGroups(neighbour, negotiated, this.complete);
     this.#checkComplete();
   }
@@ -434,7 +452,8 @@ export class Speaker implements PeerHandler {
     if (neighbour === undefined) return;
     const negotiated = neighbour.receiver?.negotiated;
     neighbour.receiver = undefined;
-    this.#leaveGroups(neighbour, false);
+    this.#options.bfd?.unwatch(peer.config.address);
+    this.#groups.leave(neighbour, false);
     neighbour.ended(end, negotiated);
     if (neighbour.dynamic && this.#running)
       setImmediate(() => {
@@ -472,67 +491,9 @@ export class Speaker implements PeerHandler {
   }
 
   #joinGroups(neighbour: Neighbour, negotiated: Negotiated, endOfRib: boolean): void {
-    const context = this.exportContext(neighbour, negotiated);
-    for (const family of negotiated.families) {
-      const key = JSON.stringify([context, negotiated.send]);
-      let group = this.#groups[family].get(key);
-      if (group === undefined) {
-        group = new AdjRibOut({
-          rib: this.ribs[family],
-          sources: this.sources,
-          context,
-          send: negotiated.send,
-          scratch: this.#scratch,
-          batch: this.#batch,
-        });
-        this.#groups[family].set(key, group);
-      }
-      neighbour.groups.set(family, group);
-      // Chosen paths must be current before a newcomer is told of them.
-      this.#flush();
-      group.join(neighbour.member, endOfRib);
-    }
-  }
-
-  /** With `withdraw` the peer is told that everything is gone, for a group change within a session. */
-  #leaveGroups(neighbour: Neighbour, withdraw: boolean): void {
-    for (const [family, group] of neighbour.groups) {
-      if (withdraw) group.withdrawAll(neighbour.member);
-      group.leave(neighbour.member);
-      if (group.memberCount === 0)
-        for (const [key, one] of this.#groups[family]) if (one === group) this.#groups[family].delete(key);
-    }
-    neighbour.groups.clear();
-  }
-
-  // --- our own routes -------------------------------------------------------
-
-  #applyOriginated(): void {
-    const wanted = new Map(this.config.originate.map(route => [formatCidr(route.cidr), route]));
-    for (const [text, { route }] of [...this.#originated]) {
-      if (wanted.has(text)) continue;
-      this.#originated.delete(text);
-      const rib = this.ribs[route.cidr.family];
-      const net = rib.nets.findCidr(route.cidr);
-      if (net < 0) continue;
-      this.locRibs[route.cidr.family].blackholes.delete(net);
-      rib.withdraw(net, 0, 0);
-    }
-    for (const [text, route] of wanted) {
-      const key = JSON.stringify([route.set, route.origin, route.blackhole]);
-      if (this.#originated.get(text)?.key === key) continue;
-      this.#originated.set(text, { route, key });
-      const attributes =
-        route.set === undefined ? new PathAttributes() : change(new PathAttributes(), route.set);
-      const entry = this.store.canonical(attributes);
-      const rib = this.ribs[route.cidr.family];
-      const net = rib.netOfCidr(route.cidr);
-      const { blackholes } = this.locRibs[route.cidr.family];
-      if (route.blackhole === true) blackholes.add(net);
-      else blackholes.delete(net);
-      rib.update(net, 0, 0, entry, entry);
-      rib.touch(net);
-    }
+    // Chosen paths must be current before a newcomer is told of them.
+    this.#flush();
+    this.#groups.join(neighbour, negotiated, this.exportContext(neighbour, negotiated), endOfRib);
   }
 
   // --- the turn of the loop -------------------------------------------------
@@ -550,15 +511,11 @@ export class Speaker implements PeerHandler {
       if (changed.length === 0) continue;
       const loc = this.locRibs[family];
       for (const net of changed) loc.choose(net);
-      let pending = false;
-      for (const group of this.#groups[family].values()) {
-        group.process(changed);
-        pending ||= group.hasPending;
-      }
+      const told = this.#groups.process(family, changed);
       this.#options.sink?.changed(loc, changed);
       const emptied = this.#emptied[family];
       for (const net of changed) if (rib.head[net] === -1) emptied.push(net);
-      if (!pending && emptied.length > 0) {
+      if (told && emptied.length > 0) {
         rib.releaseEmpty(emptied);
         this.#emptied[family] = [];
       }
@@ -585,9 +542,7 @@ export class Speaker implements PeerHandler {
     const held = !this.complete;
     this.complete = true;
     this.#flush();
-    if (held)
-      for (const neighbour of this.neighbours.values())
-        for (const group of neighbour.groups.values()) group.endOfRib(neighbour.member);
+    if (held) this.#groups.endOfRib(this.neighbours.values());
     this.#options.sink?.complete();
   }
 }

@@ -2,7 +2,7 @@
 import { ACCEPT_ALL } from '../../../routing/bgp/policy/policy.ts';
 import type { PeerConfig } from '../../../routing/bgp/session/peer-config.ts';
 import { TcpTransport } from '../../../routing/bgp/session/tcp.ts';
-import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
+import { Speaker, type SpeakerOptions } from '../../../routing/bgp/speaker/speaker.ts';
 import type { OriginatedRoute, SpeakerConfig } from '../../../routing/bgp/speaker/speaker-config.ts';
 import { formatCidr, requireCidr } from '../../../src/lib/cidr.ts';
 import { Netns } from '../../../src/linux/netns.ts';
@@ -60,12 +60,21 @@ export class Pair implements AsyncDisposable {
     };
   }
 
-  async start(config: SpeakerConfig, restarting = false): Promise<Speaker> {
+  get netns(): Netns {
+    return this.#netns;
+  }
+
+  async start(
+    config: SpeakerConfig,
+    restarting = false,
+    options: Partial<SpeakerOptions> = {},
+  ): Promise<Speaker> {
     const speaker = new Speaker({
       config,
       transport: new TcpTransport(this.#netns),
       log: silentLogger(),
       restarting,
+      ...options,
     });
     this.#speaker = speaker;
     await speaker.start();

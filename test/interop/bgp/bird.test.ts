@@ -1,7 +1,11 @@
 // BIRD 2, in a namespace of its own, in the shapes that Calico gives it and in those that routers have.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { BfdEndpoint } from '../../../routing/bgp/bfd/endpoint.ts';
 import type { Policy } from '../../../routing/bgp/policy/policy.ts';
+import type { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
+import { silentLogger } from '../../../src/observe/log.ts';
+import { Namespaces } from '../../harness/bgp/bench-net.ts';
 import { chosen, eventually, isUp, OURS, originate, Pair, THEIRS } from '../../harness/bgp/pair.ts';
 import { BIRD, Bird, missing } from '../../harness/bgp/peers.ts';
 
@@ -204,4 +208,54 @@ test('BIRD: RFC 4724 its crash: we keep its routes until its End-of-RIB', { skip
   new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, again, ['-R']);
   const left = LEARNED.filter(route => !route.startsWith('10.30.2.0'));
   assert.deepEqual(await eventually(() => chosen(speaker), sameAs(left), 30_000), left);
+});
+
+test('BIRD: RFC 5880 and 5881, BFD sees a cut path long before the hold timer', { skip }, async () => {
+  await using pair = new Pair('bird9');
+  const text = `${config(`${EBGP} bfd on;`)}
+protocol bfd { interface "*" { interval 100 ms; idle tx interval 300 ms; multiplier 3; }; }
+`;
+  const bird = new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, text);
+  const states: string[] = [];
+  let speaker: Speaker | undefined;
+  const bfd = new BfdEndpoint({
+    netns: pair.netns,
+    log: silentLogger(),
+    onChange: (peer, state) => {
+      states.push(state);
+      if (state === 'Down') speaker?.pathDown(peer);
+    },
+  });
+  speaker = await pair.start(
+    pair.config({ bfd: { transmitMs: 100, receiveMs: 100, multiplier: 3 } }),
+    false,
+    { bfd },
+  );
+  assert.equal(
+    await eventually(
+      () => bfd.state(THEIRS.v4),
+      state => state === 'Up',
+    ),
+    'Up',
+  );
+  assert.match(
+    await eventually(
+      () => bird.ask('show bfd sessions'),
+      answer => / Up /.test(answer),
+    ),
+    / Up /,
+  );
+  await new Promise(resolve => setTimeout(resolve, 600));
+  const cut = performance.now();
+  Namespaces.command('ip', '-n', pair.theirNetns, 'link', 'set', 'vb', 'down');
+  assert.ok(
+    (await eventually(
+      () => isUp(speaker!),
+      up => !up,
+      3000,
+    )) === false,
+  );
+  assert.ok(performance.now() - cut < 1500, 'within a second and a half, hold time is 90 s');
+  assert.ok(states.includes('Down'));
+  bfd.close();
 });
