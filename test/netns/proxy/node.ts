@@ -6,6 +6,7 @@
 //   far host 10.9.0.3 ┘ 10.9.0.1   └── cni0 10.244.1.1
 //     └── far pods 10.244.2.2..4 (addresses of the far host itself)
 
+import { ConntrackCleaner } from '../../../proxy/conntrack-cleaner.ts';
 import { ServiceProxy, type ServiceProxyOptions } from '../../../proxy/proxy.ts';
 import { KernelReconciler } from '../../../src/kernel/reconciler.ts';
 import type { KernelState } from '../../../src/kernel/state.ts';
@@ -81,6 +82,7 @@ export class ProxyNode {
       log: silentLogger(),
       verifyIntervalMs: 30_000,
     });
+    const cleaner = new ConntrackCleaner(this.node.netns);
     const proxy = new ServiceProxy({
       nodeName: 'node',
       iptables: {
@@ -89,6 +91,7 @@ export class ProxyNode {
       },
       setDesired: (state: KernelState) => reconciler.setDesired('proxy', state),
       settled: () => reconciler.settled(),
+      onSynced: () => void cleaner.sync(this.proxy.ports()),
       ...this.#options,
     });
     return { proxy, reconciler };

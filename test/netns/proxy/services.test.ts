@@ -236,6 +236,41 @@ test(
   },
 );
 
+test(
+  'a UDP client that keeps its port follows the endpoints: other pod, none, back, deleted',
+  limits,
+  async () => {
+    const ask = { protocol: 'udp', sourcePort: 45_353, timeoutMs: 400 } as const;
+    const ports = [{ port: 53, protocol: 'UDP', nodePort: 30_253 }];
+    const { ip, key } = await expose([LOCAL[0]!], { type: 'NodePort', ports, targetPort: 53 });
+    const point = async (...addresses: string[]): Promise<void> => {
+      const endpoints = addresses.map(address => endpoint(address));
+      net.proxy.upsertEndpointSlice({
+        ...slice(key, endpoints, [{ port: 53, protocol: 'UDP' }]),
+        addressType: 'IPv4',
+      });
+      await net.proxy.settled();
+    };
+    for (const [from, address, port] of [
+      [pod1, ip, 53],
+      [net.client, NODE_IP.v4, 30_253],
+    ] as const) {
+      await point(LOCAL[1]!);
+      assert.equal(await from.outcome(address, port, ask), 'pod2');
+      await point(LOCAL[2]!);
+      assert.equal(await from.outcome(address, port, ask), 'pod3');
+      await point();
+      assert.equal(await from.outcome(address, port, ask), 'ECONNREFUSED');
+      await point(LOCAL[1]!);
+      assert.equal(await from.outcome(address, port, ask), 'pod2');
+    }
+    const [namespace, name] = key.split('/');
+    net.proxy.deleteService(namespace!, name!);
+    await net.proxy.settled();
+    assert.notEqual(await pod1.outcome(ip, 53, ask), 'pod2');
+  },
+);
+
 test("works with FORWARD DROP, and leaves somebody else's rules alone", limits, async () => {
   const { ip } = await expose([FAR[0]!]);
   const tool = (await net.node.run('iptables-legacy-save', [])).stdout.includes('KUBE-SERVICES')
