@@ -7,7 +7,14 @@ import { formatCidr } from '../src/lib/cidr.ts';
 import { errorMessage, PodwireError } from '../src/lib/errors.ts';
 import { type Problem, problemKey } from '../src/lib/problem.ts';
 import type { Logger } from '../src/observe/log.ts';
-import { DEFAULT_NODE_RULES, leaseRules, type NodeRules, type OverlayPlan, planOverlay } from './plan.ts';
+import {
+  DEFAULT_NODE_RULES,
+  type KnownWays,
+  leaseRules,
+  type NodeRules,
+  type OverlayPlan,
+  planOverlay,
+} from './plan.ts';
 import { DEFAULT_ANNOTATION_PREFIX, leaseKey, type NodeLease, readLease } from './subnet/annotations.ts';
 import { type NetConf, underlayConflict } from './subnet/net-conf.ts';
 import type { Peer } from './subnet/peers.ts';
@@ -58,6 +65,7 @@ export class Overlay {
   readonly #prefix: string;
   readonly #known = new Map<string, KnownNode>();
   #underlay: Underlay;
+  #ways: KnownWays = new WeakMap();
   #node: Node | undefined;
   #nodeKey: string | undefined;
   #status: OverlayStatus = { ready: false, reason: 'no nodes seen yet', peers: [], problems: [] };
@@ -110,6 +118,7 @@ export class Overlay {
   setUnderlay(underlay: Underlay): void {
     if (JSON.stringify(underlay) === JSON.stringify(this.#underlay)) return;
     this.#underlay = underlay;
+    this.#ways = new WeakMap();
     this.#changed();
   }
 
@@ -144,10 +153,8 @@ export class Overlay {
     let plan: OverlayPlan;
     try {
       self = planSelf(this.#node, config, this.#underlay, this.#prefix);
-      plan = planOverlay(self, this.#leases(), config, this.#underlay, {
-        ...DEFAULT_NODE_RULES,
-        ...this.#options.rules,
-      });
+      const rules = { ...DEFAULT_NODE_RULES, ...this.#options.rules };
+      plan = planOverlay(self, this.#leases(), config, this.#underlay, rules, this.#ways);
     } catch (error) {
       // The kernel keeps the last good state: an API object that lost its podCIDR must not cut running pods off.
       const problem = {

@@ -4,13 +4,13 @@ import type { KernelState } from '../src/kernel/state.ts';
 import { type Cidr, formatCidr } from '../src/lib/cidr.ts';
 import type { Problem } from '../src/lib/problem.ts';
 import { planHostGw } from './hostgw/plan.ts';
-import type { LeaseRules, NodeLease } from './subnet/annotations.ts';
+import type { FamilyLease, LeaseRules, NodeLease } from './subnet/annotations.ts';
 import { planMasquerade } from './subnet/masquerade.ts';
 import { type NetConf, networkOf } from './subnet/net-conf.ts';
 import { type Peer, selectPeers } from './subnet/peers.ts';
 import { claimsOf, type Self } from './subnet/self.ts';
 import type { Underlay } from './subnet/underlay.ts';
-import { planVxlan, vxlanMtu } from './vxlan/plan.ts';
+import { type PeerWays, planVxlan, vxlanMtu } from './vxlan/plan.ts';
 
 export interface NodeRules {
   /** --ip-masq */
@@ -22,6 +22,9 @@ export interface NodeRules {
 }
 
 export const DEFAULT_NODE_RULES: NodeRules = { masquerade: true, forward: true, randomFully: true };
+
+/** What earlier plans under the same configuration and underlay made, by lease: one joining node costs one node. */
+export type KnownWays = WeakMap<FamilyLease, PeerWays>;
 
 export interface OverlayPlan {
   state: KernelState;
@@ -61,12 +64,13 @@ function planWays(
   peers: readonly Peer[],
   config: NetConf,
   underlay: Underlay,
+  known: KnownWays | undefined,
 ): { state: KernelState; problems: Problem[]; mtuBytes: number } {
   const { backend } = config;
   switch (backend.type) {
     case 'vxlan':
       return {
-        state: planVxlan(self, peers, backend, underlay),
+        state: planVxlan(self, peers, backend, underlay, known),
         problems: [],
         mtuBytes: vxlanMtu(backend, underlay, self.families),
       };
@@ -84,10 +88,11 @@ export function planOverlay(
   config: NetConf,
   underlay: Underlay,
   rules: NodeRules = DEFAULT_NODE_RULES,
+  known?: KnownWays,
 ): OverlayPlan {
   const selected = selectPeers(claimsOf(self), leases);
   const peers = selected.peers.filter(peer => self.families.some(family => family.family === peer.family));
-  const ways = planWays(self, peers, config, underlay);
+  const ways = planWays(self, peers, config, underlay, known);
   const node = planNode(self, rules);
   return {
     state: {

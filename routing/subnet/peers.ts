@@ -50,6 +50,8 @@ function byAge(left: NodeLease, right: NodeLease): number {
 /** One pod CIDR with the node it lies on, ready to be programmed. */
 export interface Peer extends FamilyLease {
   node: string;
+  /** The object it was made from: the same as long as the node says the same. */
+  lease: FamilyLease;
 }
 
 /** The peers without the contradictory ones, by family and subnet. */
@@ -79,7 +81,7 @@ export function selectPeers(
     if (lease.node === self.node) continue;
     for (const family of lease.families) {
       const conflict = claim(lease.node, family);
-      if (conflict === undefined) peers.push({ ...family, node: lease.node });
+      if (conflict === undefined) peers.push({ ...family, node: lease.node, lease: family });
       else
         problems.push({
           kind: 'Node',

@@ -1,9 +1,10 @@
 // The VXLAN backend's objects, exactly flannel's (pkg/backend/vxlan), so that our nodes and flannel's share one overlay:
 // device flannel.<VNI> (flannel-v6.<VNI>), its /32 (/128) address, and for each peer a permanent neighbour, an FDB entry
 // and an onlink route. With DirectRouting a peer on our own link gets a plain route instead. Pure.
-import type { KernelState } from '../../src/kernel/state.ts';
+import type { FdbState, KernelState, NeighbourState, RouteState } from '../../src/kernel/state.ts';
 import { ROUTE_PROTOCOL } from '../../src/kernel/state.ts';
 import { formatIp, type IpFamily } from '../../src/lib/ip.ts';
+import type { FamilyLease } from '../subnet/annotations.ts';
 import type { VxlanBackend } from '../subnet/net-conf.ts';
 import type { Peer } from '../subnet/peers.ts';
 import type { Self, SelfFamily } from '../subnet/self.ts';
@@ -50,48 +51,57 @@ function planDevice(family: SelfFamily, backend: VxlanBackend, underlay: Underla
   };
 }
 
-type PeerState = Required<Pick<KernelState, 'routes' | 'neighbours' | 'fdb'>>;
+/** What one peer adds: kept until the peer or the underlay changes, so that a reconciler compares references only. */
+export interface PeerWays {
+  route: RouteState;
+  neighbour?: NeighbourState;
+  fdb?: FdbState;
+}
 
 /** Equivalent to: `ip neigh replace`, `bridge fdb append`, `ip route replace … via … dev flannel.1 onlink`. */
-function addPeer(state: PeerState, peer: Peer, backend: VxlanBackend, underlay: Underlay): void {
-  if (backend.directRouting && isDirect(underlay, peer.publicIp)) {
-    state.routes.push({
-      destination: peer.subnet,
-      gateway: peer.publicIp,
-      link: underlay.link,
-      protocol: ROUTE_PROTOCOL.overlay,
-    });
-    return;
-  }
-  if (!peer.vtep) return;
+function planPeer(peer: Peer, backend: VxlanBackend, underlay: Underlay): PeerWays | undefined {
+  const protocol = ROUTE_PROTOCOL.overlay;
+  if (backend.directRouting && isDirect(underlay, peer.publicIp))
+    return {
+      route: { destination: peer.subnet, gateway: peer.publicIp, link: underlay.link, protocol },
+    };
+  if (!peer.vtep) return undefined;
   const link = vxlanDevice(peer.family, backend.vni);
   const gateway = formatIp(peer.cidr.network);
   const { mac } = peer.vtep;
-  state.neighbours.push({ link, address: gateway, mac, state: 'permanent' });
-  state.fdb.push({ link, mac, destination: peer.publicIp });
-  state.routes.push({
-    destination: peer.subnet,
-    gateway,
-    link,
-    onlink: true,
-    protocol: ROUTE_PROTOCOL.overlay,
-  });
+  return {
+    route: { destination: peer.subnet, gateway, link, onlink: true, protocol },
+    neighbour: { link, address: gateway, mac, state: 'permanent' },
+    fdb: { link, mac, destination: peer.publicIp },
+  };
 }
 
-/** The devices and the ways to these peers. */
+/** The devices and the ways to these peers. `known` holds what earlier calls made for the same underlay. */
 export function planVxlan(
   self: Self,
   peers: readonly Peer[],
   backend: VxlanBackend,
   underlay: Underlay,
+  known: WeakMap<FamilyLease, PeerWays> = new WeakMap(),
 ): KernelState {
   const devices = self.families.map(family => planDevice(family, backend, underlay));
-  const ways: PeerState = { routes: [], neighbours: [], fdb: [] };
-  for (const peer of peers) addPeer(ways, peer, backend, underlay);
+  const routes: RouteState[] = [];
+  const neighbours: NeighbourState[] = [];
+  const fdb: FdbState[] = [];
+  for (const peer of peers) {
+    const ways = known.get(peer.lease) ?? planPeer(peer, backend, underlay);
+    if (!ways) continue;
+    known.set(peer.lease, ways);
+    routes.push(ways.route);
+    if (ways.neighbour) neighbours.push(ways.neighbour);
+    if (ways.fdb) fdb.push(ways.fdb);
+  }
   return {
     links: devices.flatMap(device => device.links ?? []),
     addresses: devices.flatMap(device => device.addresses ?? []),
-    ...ways,
+    routes,
+    neighbours,
+    fdb,
     sysctls: devices.flatMap(device => device.sysctls ?? []),
   };
 }
