@@ -2,17 +2,21 @@
 import { HostLocal } from './ipam/host-local/host-local.ts';
 import { staticIpam } from './ipam/static/static.ts';
 import { Bridge } from './main/bridge/bridge.ts';
+import { dummy } from './main/dummy/dummy.ts';
 import { hostDevice } from './main/host-device/host-device.ts';
+import { ipvlan } from './main/ipvlan/ipvlan.ts';
 import { loopback } from './main/loopback/loopback.ts';
 import { macvlan } from './main/macvlan/macvlan.ts';
 import { ptp } from './main/ptp/ptp.ts';
 import { tap } from './main/tap/tap.ts';
+import { vlan } from './main/vlan/vlan.ts';
 import { bandwidth } from './meta/bandwidth/bandwidth.ts';
 import { firewall } from './meta/firewall/firewall.ts';
 import { flannel } from './meta/flannel/flannel.ts';
 import { portmap } from './meta/portmap/portmap.ts';
 import { sbr } from './meta/sbr/sbr.ts';
 import { tuning } from './meta/tuning/tuning.ts';
+import { vrf } from './meta/vrf/vrf.ts';
 import type { Plugin, PluginTable } from './runtime/plugin.ts';
 
 const ALL: readonly Plugin[] = [
@@ -30,6 +34,10 @@ const ALL: readonly Plugin[] = [
   sbr,
   tap,
   firewall,
+  vlan,
+  ipvlan,
+  dummy,
+  vrf,
 ];
 
 export const PLUGINS: PluginTable = new Map(ALL.map(plugin => [plugin.name, plugin]));

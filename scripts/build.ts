@@ -36,6 +36,10 @@ const CNI_PLUGINS = [
   'tuning',
   'sbr',
   'flannel',
+  'vlan',
+  'ipvlan',
+  'dummy',
+  'vrf',
 ];
 
 const entryPoints = Object.fromEntries(
