@@ -9,7 +9,7 @@ import { spec } from 'node:test/reporters';
 const ROOMS = ['unit', 'contract', 'netns', 'scenario', 'interop', 'fuzz'];
 const PARALLEL = new Set(['unit', 'contract']);
 /** One file may take this long; a hang must end the run, not the CI's patience. */
-const FILE_TIMEOUT_MS = 600_000;
+const FILE_TIMEOUT_MS = 240_000;
 
 const root = join(dirname(import.meta.filename), '..');
 const args = process.argv.slice(2).filter(arg => arg !== '--');
