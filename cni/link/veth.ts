@@ -2,6 +2,7 @@
 // whose it is, so that DEL and GC find it when the pod's namespace is gone and no record of the ADD is left.
 import { CniError, hasCode } from '../../src/lib/errors.ts';
 import { randomMac } from '../../src/lib/mac.ts';
+import { removeLink } from '../../src/linux/link-removal.ts';
 import type { Netns } from '../../src/linux/netns.ts';
 import type { Link, Rtnetlink } from '../../src/linux/rtnetlink.ts';
 import { CNI_ERROR } from '../runtime/errors.ts';
@@ -99,10 +100,14 @@ export function refuseExisting(call: Call, pod: Rtnetlink): void {
  * Removes an attachment's veth from whichever end is still reachable: the pod's interface when the namespace is there
  * (also when the reference plugin made it), else the host end by name and alias.
  */
-export function deleteVeth(call: Call, host: Rtnetlink, pod: Rtnetlink | undefined): void {
-  const podLink = pod?.getLink(call.ifName);
-  if (podLink?.kind === 'veth') {
-    ignoreMissing(() => pod?.delLink(podLink.index));
+export async function deleteVeth(
+  call: Call,
+  host: Rtnetlink,
+  pod?: { net: Rtnetlink; netns: Netns },
+): Promise<void> {
+  const podLink = pod?.net.getLink(call.ifName);
+  if (pod !== undefined && podLink?.kind === 'veth') {
+    await deleteLink(pod.net, pod.netns, podLink);
     return;
   }
   const alias = attachmentAlias(call.networkName, call);
@@ -111,7 +116,16 @@ export function deleteVeth(call: Call, host: Rtnetlink, pod: Rtnetlink | undefin
     if (link === undefined) return;
     // Without an alias it is from an ADD that was killed before it came to that.
     if (link.kind === 'veth' && (link.alias === undefined || link.alias === alias))
-      ignoreMissing(() => host.delLink(link.index));
+      await deleteLink(host, call.site.hostNetns, link);
+  }
+}
+
+/** Deletes a link and waits until it cannot be seen any more; one that is gone is fine. */
+export async function deleteLink(net: Rtnetlink, netns: Netns, link: Link): Promise<void> {
+  try {
+    await removeLink(netns, link.index, () => net.getLink(link.index) === undefined);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
   }
 }
 
@@ -127,6 +141,10 @@ export function ignoreMissing(work: () => void): void {
   try {
     work();
   } catch (error) {
-    if (!hasCode(error, 'ENODEV') && !hasCode(error, 'ESRCH') && !hasCode(error, 'ENOENT')) throw error;
+    if (!isMissing(error)) throw error;
   }
+}
+
+function isMissing(error: unknown): boolean {
+  return hasCode(error, 'ENODEV') || hasCode(error, 'ESRCH') || hasCode(error, 'ENOENT');
 }

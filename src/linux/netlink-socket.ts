@@ -1,6 +1,7 @@
 // A netlink socket with synchronous requests. The kernel serves a request inside send(), so the answer is queued
 // when send() returns and recv() never waits. Many requests go in one send() with one acknowledgement on the last:
 // the kernel answers every failed one by itself and goes on with the next.
+import { close as closeFile } from 'node:fs';
 import { NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTI, NLMSG } from '../codec/netlink/constants.ts';
 import {
   decodeError,
@@ -227,6 +228,16 @@ export class NetlinkSocket implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     sysClose(this.#fd);
+  }
+
+  /**
+   * Closes on a thread of libuv's pool. Closing an nf_tables socket waits for a grace period when a transaction has just
+   * removed something (nft_rcv_nl_event), 5 ms in which nothing else would run.
+   */
+  closeInBackground(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    closeFile(this.#fd, () => {});
   }
 
   [Symbol.dispose](): void {

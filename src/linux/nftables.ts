@@ -157,8 +157,9 @@ export class Nftables implements Disposable {
     return undefinedIfMissing(list) ?? [];
   }
 
+  /** Does not wait; see NetlinkSocket.closeInBackground. */
   close(): void {
-    this.#socket.close();
+    this.#socket.closeInBackground();
   }
 
   [Symbol.dispose](): void {

@@ -58,11 +58,12 @@ export class CniHost {
     this.netns = Netns.open(`/run/netns/${this.netnsName}`);
   }
 
-  static async create(): Promise<CniHost> {
+  /** `server: false` leaves it to the caller to start one on `socketPath`. */
+  static async create(options: { server?: boolean } = {}): Promise<CniHost> {
     const host = new CniHost();
     try {
       host.#compile();
-      await host.startServer();
+      if (options.server !== false) await host.startServer();
       host.rtnetlink(host.netns, net => net.setLink('lo', { up: true }));
     } catch (error) {
       await host.close();
@@ -104,26 +105,29 @@ export class CniHost {
     deleteNetns(path.slice('/run/netns/'.length));
   }
 
-  async run(command: string, request: CniRequest): Promise<CniRun> {
-    const { config } = request;
-    const plugin = request.plugin ?? String(config.type);
-    const directory = request.directory ?? this.plugins;
-    const env: Record<string, string> = {
+  /** What a runtime gives to a plugin besides stdin. */
+  environment(command: string, request: CniRequest): Record<string, string> {
+    return {
       PATH: process.env.PATH ?? '',
       CNI_COMMAND: command,
       CNI_CONTAINERID: request.id ?? 'c1',
       CNI_NETNS: request.netns ?? '',
       CNI_IFNAME: request.ifName ?? 'eth0',
-      CNI_PATH: directory,
+      CNI_PATH: request.directory ?? this.plugins,
       PODWIRE_CNI_SOCKET: request.withoutServer ? join(this.directory, 'none.sock') : this.socketPath,
       PODWIRE_CNI_FALLBACK: join(ROOT, 'cni/runtime/main.ts'),
       PODWIRE_NODE: process.execPath,
       XTABLES_LOCKFILE: join(this.directory, 'xtables.lock'),
       ...request.env,
     };
-    const output = await run(join(directory, plugin), [], {
+  }
+
+  async run(command: string, request: CniRequest): Promise<CniRun> {
+    const { config } = request;
+    const plugin = request.plugin ?? String(config.type);
+    const output = await run(join(request.directory ?? this.plugins, plugin), [], {
       netns: this.netns,
-      env,
+      env: this.environment(command, request),
       input: JSON.stringify(config),
     });
     const { code, stdout, stderr } = output;

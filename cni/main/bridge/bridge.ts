@@ -55,7 +55,7 @@ export class Bridge implements Plugin {
     using podNetns = podNetnsIfThere(call);
     using pod = podNetns === undefined ? undefined : Rtnetlink.open(podNetns);
     using host = Rtnetlink.open(call.site.hostNetns);
-    deleteVeth(call, host, pod);
+    await deleteVeth(call, host, pod && podNetns && { net: pod, netns: podNetns });
     delMasquerade(call);
     // Last, so that the address is not given to another pod while this one still has it.
     await ipamForward(call, 'DEL');
@@ -134,7 +134,7 @@ async function attachPod(call: Call, config: BridgeConfig, sides: Sides, ipam: R
     if (!config.disableContainerInterface) await waitForPort(host, pair.host.name, call.site.signal);
     return result;
   } catch (error) {
-    deleteVeth(call, host, pod);
+    await deleteVeth(call, host, { net: pod, netns: podNetns });
     delMasquerade(call);
     throw error;
   }

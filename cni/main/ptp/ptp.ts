@@ -65,7 +65,7 @@ export const ptp: Plugin = {
     using podNetns = podNetnsIfThere(call);
     using pod = podNetns === undefined ? undefined : Rtnetlink.open(podNetns);
     using host = Rtnetlink.open(call.site.hostNetns);
-    deleteVeth(call, host, pod);
+    await deleteVeth(call, host, pod && podNetns && { net: pod, netns: podNetns });
     delMasquerade(call);
     await ipamForward(call, 'DEL');
   },
@@ -112,7 +112,7 @@ interface Sides {
   podNetns: Netns;
 }
 
-function attachPod(call: Call, config: PtpConfig, sides: Sides, ipam: Result): Result {
+async function attachPod(call: Call, config: PtpConfig, sides: Sides, ipam: Result): Promise<Result> {
   const { host, pod, podNetns } = sides;
   if (ipam.ips.length === 0) throw new CniError(CNI_ERROR.INTERNAL, 'IPAM plugin returned missing IP config');
   for (const ip of ipam.ips)
@@ -138,7 +138,7 @@ function attachPod(call: Call, config: PtpConfig, sides: Sides, ipam: Result): R
     if (config.ipMasq) addMasquerade(call, result);
     return result;
   } catch (error) {
-    deleteVeth(call, host, pod);
+    await deleteVeth(call, host, { net: pod, netns: podNetns });
     delMasquerade(call);
     throw error;
   }

@@ -5,7 +5,7 @@ import { CniError, hasCode } from '../../../src/lib/errors.ts';
 import { type Link, Rtnetlink } from '../../../src/linux/rtnetlink.ts';
 import { type TokenBucket, TrafficControl } from '../../../src/linux/traffic-control.ts';
 import { gone } from '../../link/pod-interface.ts';
-import { attachmentAlias, collectLinks, ignoreMissing } from '../../link/veth.ts';
+import { attachmentAlias, collectLinks, deleteLink, ignoreMissing } from '../../link/veth.ts';
 import { CNI_ERROR, configError } from '../../runtime/errors.ts';
 import {
   type Call,
@@ -39,14 +39,14 @@ export const bandwidth: Plugin = {
       const described = { name: ifb.name, mac: ifb.mac, mtu: ifb.mtuBytes };
       return { ...result, interfaces: [...result.interfaces, described] };
     } catch (error) {
-      undo(call, host, tc, veth);
+      await undo(call, host, tc, veth);
       throw error;
     }
   },
 
   async del(call: Call): Promise<void> {
     using host = Rtnetlink.open(call.site.hostNetns);
-    deleteIfbs(call, host);
+    await deleteIfbs(call, host);
   },
 
   async check(call: Call): Promise<void> {
@@ -103,24 +103,24 @@ function addIfb(call: Call, host: Rtnetlink, mtuBytes: number): Link {
   throw new CniError(CNI_ERROR.INTERNAL, `no free name for the ifb of ${call.ifName}`);
 }
 
-function deleteIfbs(call: Call, host: Rtnetlink): void {
+async function deleteIfbs(call: Call, host: Rtnetlink): Promise<void> {
   const alias = attachmentAlias(call.networkName, call);
   for (const name of ifbNames(call)) {
     const link = host.getLink(name);
     if (link?.kind === 'ifb' && (link.alias === undefined || link.alias === alias))
-      ignoreMissing(() => host.delLink(link.index));
+      await deleteLink(host, call.site.hostNetns, link);
   }
 }
 
 /** After a failed ADD the veth is still there: it loses what it got. */
-function undo(call: Call, host: Rtnetlink, tc: TrafficControl, veth: Link): void {
+async function undo(call: Call, host: Rtnetlink, tc: TrafficControl, veth: Link): Promise<void> {
   for (const step of [
     () => tc.delIngress(veth.index),
     () => tc.delRoot(veth.index),
     () => deleteIfbs(call, host),
   ])
     try {
-      step();
+      await step();
     } catch (error) {
       if (!hasCode(error, 'ENOENT') && !hasCode(error, 'EINVAL') && !hasCode(error, 'ENODEV'))
         call.site.log.warn({ err: error, containerId: call.containerId }, 'bandwidth: undoing a failed ADD');

@@ -14,7 +14,7 @@ import { type Call, type Plugin, requirePrevResult, validAttachments } from '../
 import type { Result } from '../../runtime/result.ts';
 import { CNI_VERSIONS } from '../../runtime/versions.ts';
 import { PROTOCOLS, planPortMappings, podAddresses, readPortKey, readPortmapConfig } from './config.ts';
-import { flushUdpFlows } from './udp-flows.ts';
+import { flushUdpFlows, type HostPort } from './udp-flows.ts';
 
 const SETS = new Set<SetName>([
   'hostports4',
@@ -35,11 +35,11 @@ export const portmap: Plugin = {
     if (config.mappings.length === 0) return result;
     const pods = podAddresses(result);
     using rules = PodRules.open(call.site.hostNetns);
-    rules.add(ownerName(call.networkName, call), planPortMappings(config, pods));
+    const plan = planPortMappings(config, pods);
+    rules.add(ownerName(call.networkName, call), plan);
     const pod4 = pods.find(pod => pod.family === 4);
     if (config.snat && pod4 !== undefined) allowLocalhost(call, formatIp(pod4.address));
-    const udp = config.mappings.filter(one => one.protocol === 'udp').map(one => one.hostPort);
-    flushUdpFlows(call.site.hostNetns, new Set(udp));
+    flushUdpFlows(call.site.hostNetns, udpPorts(plan));
     return result;
   },
 
@@ -75,11 +75,16 @@ export const portmap: Plugin = {
 function removeRules(call: Call, chosen: (owner: string) => boolean): void {
   using rules = PodRules.open(call.site.hostNetns);
   const removed = rules.remove((holder, name) => SETS.has(name) && chosen(holder));
-  const udp = removed
+  const keys = removed.map(({ set, element }) => ({ set, key: element.key }));
+  flushUdpFlows(call.site.hostNetns, udpPorts(keys));
+}
+
+/** The UDP host ports among a pod's rules. */
+function udpPorts(rules: readonly { set: SetName; key: Uint8Array }[]): HostPort[] {
+  return rules
     .filter(({ set }) => set.includes('hostports'))
-    .map(({ element }) => readPortKey(element.key))
-    .filter(key => key.protocol === PROTOCOLS.udp);
-  flushUdpFlows(call.site.hostNetns, new Set(udp.map(key => key.port)));
+    .map(({ set, key }) => ({ ...readPortKey(key), family: set.endsWith('4') ? (4 as const) : (6 as const) }))
+    .filter(one => one.protocol === PROTOCOLS.udp);
 }
 
 /** Lets 127.0.0.1:PORT be translated: the kernel drops packets from 127/8 on other interfaces unless told. */
