@@ -60,6 +60,19 @@ export interface OverlayStatus {
   mtuBytes?: number;
 }
 
+/** The short lists that are as before stay the same objects: a reconciler looks again at everything when a link is new. */
+function keepUnchanged(before: KernelState, now: KernelState): KernelState {
+  const same = <K extends 'links' | 'addresses' | 'sysctls' | 'xtables'>(key: K): KernelState[K] =>
+    JSON.stringify(before[key]) === JSON.stringify(now[key]) ? before[key] : now[key];
+  return {
+    ...now,
+    links: same('links'),
+    addresses: same('addresses'),
+    sysctls: same('sysctls'),
+    xtables: same('xtables'),
+  };
+}
+
 export class Overlay {
   readonly #options: OverlayOptions;
   readonly #prefix: string;
@@ -69,6 +82,7 @@ export class Overlay {
   #node: Node | undefined;
   #nodeKey: string | undefined;
   #status: OverlayStatus = { ready: false, reason: 'no nodes seen yet', peers: [], problems: [] };
+  #desired: KernelState = {};
   #reported = new Set<string>();
   #lastEnv = '';
   #dirty = false;
@@ -169,7 +183,8 @@ export class Overlay {
     }
     const problems = [...[...this.#known.values()].flatMap(known => known.problems), ...plan.problems];
     this.#status = { ready: true, self, peers: plan.peers, problems, mtuBytes: plan.mtuBytes };
-    this.#options.setDesired(plan.state);
+    this.#desired = keepUnchanged(this.#desired, plan.state);
+    this.#options.setDesired(this.#desired);
     log?.debug({ peers: plan.peers.length, problems: problems.length }, 'overlay planned');
     this.#report(problems);
     this.#emitSubnetEnv(self, plan.mtuBytes);

@@ -1,7 +1,13 @@
 // The VXLAN backend's objects, exactly flannel's (pkg/backend/vxlan), so that our nodes and flannel's share one overlay:
 // device flannel.<VNI> (flannel-v6.<VNI>), its /32 (/128) address, and for each peer a permanent neighbour, an FDB entry
 // and an onlink route. With DirectRouting a peer on our own link gets a plain route instead. Pure.
-import type { FdbState, KernelState, NeighbourState, RouteState } from '../../src/kernel/state.ts';
+import type {
+  FdbState,
+  KernelState,
+  NeighbourState,
+  NexthopState,
+  RouteState,
+} from '../../src/kernel/state.ts';
 import { ROUTE_PROTOCOL } from '../../src/kernel/state.ts';
 import { formatIp, type IpFamily } from '../../src/lib/ip.ts';
 import type { FamilyLease } from '../subnet/annotations.ts';
@@ -54,12 +60,33 @@ function planDevice(family: SelfFamily, backend: VxlanBackend, underlay: Underla
 /** What one peer adds: kept until the peer or the underlay changes, so that a reconciler compares references only. */
 export interface PeerWays {
   route: RouteState;
+  nexthop?: NexthopState;
   neighbour?: NeighbourState;
   fdb?: FdbState;
 }
 
+/**
+ * Above so many peers routes go through next-hop objects: the kernel's own search for an equal next hop is linear, and
+ * 5,000 plain routes over one device take 0.5 s of system time where this takes 0.1 s. Below it the routes look as
+ * flannel's do.
+ */
+export const NEXTHOP_OBJECTS_FROM = 256;
+
+/** The same number for the same subnet in every plan: the address itself for IPv4, a hash for IPv6 (FNV-1a). */
+function nexthopId(peer: Peer): number {
+  if (peer.family === 4) return Buffer.from(peer.cidr.network).readUInt32BE(0);
+  let hash = 0x811c9dc5;
+  for (const byte of peer.cidr.network) hash = Math.imul(hash ^ byte, 0x01000193);
+  return hash >>> 0 || 1;
+}
+
 /** Equivalent to: `ip neigh replace`, `bridge fdb append`, `ip route replace … via … dev flannel.1 onlink`. */
-function planPeer(peer: Peer, backend: VxlanBackend, underlay: Underlay): PeerWays | undefined {
+function planPeer(
+  peer: Peer,
+  backend: VxlanBackend,
+  underlay: Underlay,
+  nexthops: boolean,
+): PeerWays | undefined {
   const protocol = ROUTE_PROTOCOL.overlay;
   if (backend.directRouting && isDirect(underlay, peer.publicIp))
     return {
@@ -69,8 +96,14 @@ function planPeer(peer: Peer, backend: VxlanBackend, underlay: Underlay): PeerWa
   const link = vxlanDevice(peer.family, backend.vni);
   const gateway = formatIp(peer.cidr.network);
   const { mac } = peer.vtep;
+  const id = nexthopId(peer);
   return {
-    route: { destination: peer.subnet, gateway, link, onlink: true, protocol },
+    ...(nexthops
+      ? {
+          nexthop: { id, family: peer.family, gateway, link, onlink: true, protocol },
+          route: { destination: peer.subnet, nexthopId: id, protocol },
+        }
+      : { route: { destination: peer.subnet, gateway, link, onlink: true, protocol } }),
     neighbour: { link, address: gateway, mac, state: 'permanent' },
     fdb: { link, mac, destination: peer.publicIp },
   };
@@ -85,13 +118,20 @@ export function planVxlan(
   known: WeakMap<FamilyLease, PeerWays> = new WeakMap(),
 ): KernelState {
   const devices = self.families.map(family => planDevice(family, backend, underlay));
+  const nexthops = new Map<number, NexthopState>();
+  const useNexthops = peers.length >= NEXTHOP_OBJECTS_FROM;
   const routes: RouteState[] = [];
   const neighbours: NeighbourState[] = [];
   const fdb: FdbState[] = [];
   for (const peer of peers) {
-    const ways = known.get(peer.lease) ?? planPeer(peer, backend, underlay);
+    let ways = known.get(peer.lease);
+    if (!ways || (ways.nexthop === undefined) === (useNexthops && ways.neighbour !== undefined))
+      ways = planPeer(peer, backend, underlay, useNexthops);
+    // Two IPv6 subnets of one hash: the second goes without.
+    if (ways?.nexthop && nexthops.has(ways.nexthop.id)) ways = planPeer(peer, backend, underlay, false);
     if (!ways) continue;
     known.set(peer.lease, ways);
+    if (ways.nexthop) nexthops.set(ways.nexthop.id, ways.nexthop);
     routes.push(ways.route);
     if (ways.neighbour) neighbours.push(ways.neighbour);
     if (ways.fdb) fdb.push(ways.fdb);
@@ -99,6 +139,7 @@ export function planVxlan(
   return {
     links: devices.flatMap(device => device.links ?? []),
     addresses: devices.flatMap(device => device.addresses ?? []),
+    ...(nexthops.size > 0 ? { nexthops: [...nexthops.values()] } : {}),
     routes,
     neighbours,
     fdb,

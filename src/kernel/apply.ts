@@ -39,8 +39,10 @@ export async function applyOperations(
   const failures: Failure[] = [];
   const netlink = operations.filter(op => op.kind !== 'chain' && op.kind !== 'jump' && op.kind !== 'sysctl');
   // Sysctls of a link exist with the link and count from before it is up (accept_ra, accept_dad).
-  const early = netlink.filter(op => op.action === 'delete' || op.kind === 'link');
-  const late = netlink.filter(op => !early.includes(op));
+  const isEarly = (op: Operation): boolean =>
+    op.kind === 'link' || (op.action === 'delete' && op.kind !== 'nexthop');
+  const early = netlink.filter(isEarly);
+  const late = netlink.filter(op => !isEarly(op));
   sendBatch(early, context, failures, (batch, op) => writeEarly(batch, op, context));
   for (const operation of operations)
     if (operation.kind === 'sysctl' && operation.desired !== undefined)
@@ -200,6 +202,11 @@ function writeLate(batch: RtnetlinkBatch, op: Operation): void {
       if (op.key === `${op.desired!.link} ${op.desired!.mac}`) batch.setFdb(op.desired!);
       else batch.appendFdb(op.desired!);
       break;
+    case 'nexthop': {
+      if (op.desired === undefined) batch.delNexthop(Number(op.key));
+      else batch.setNexthop(op.desired);
+      break;
+    }
     case 'route':
       batch.addRoute({ ...op.desired!, replace });
       break;

@@ -120,6 +120,7 @@ export class DesiredIndex {
       mark === undefined || item.protocol !== undefined ? item : { ...item, protocol: mark };
     add('links', 'link', f.links, link => markLink(link, room));
     add('addresses', 'address', f.addresses, marked);
+    add('nexthops', 'nexthop', f.nexthops, marked);
     add('routes', 'route', f.routes, route => route);
     add('rules', 'rule', f.rules, marked);
     add('neighbours', 'neighbour', f.neighbours, marked);

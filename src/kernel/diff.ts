@@ -52,6 +52,7 @@ export function isOwned<K extends Kind>(
     }
     case 'route':
     case 'rule':
+    case 'nexthop':
       return marked((object as RouteState).protocol);
     case 'address':
     case 'neighbour': {
@@ -139,6 +140,8 @@ function push<K extends Kind>(operations: Operation[], operation: OperationOf<K>
 function rank(operation: Operation): number {
   const { action, kind } = operation;
   if (kind === 'chain' || kind === 'jump') return 100;
+  // Last: the routes that used it are replaced by then; a next hop that goes takes its routes along.
+  if (action === 'delete' && kind === 'nexthop') return 99;
   if (action === 'delete') return KINDS.length - KINDS.indexOf(kind);
   const base = 20 + KINDS.indexOf(kind) * 4;
   if (operation.kind === 'link') {

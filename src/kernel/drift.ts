@@ -12,6 +12,7 @@ import {
   toFdbState,
   toLinkState,
   toNeighbourState,
+  toNexthopState,
   toRouteState,
   toRuleState,
 } from './observe.ts';
@@ -37,6 +38,7 @@ export const DRIFT_GROUPS: readonly number[] = [
   RTNLGRP.IPV6_RULE,
   RTNLGRP.IPV4_NETCONF,
   RTNLGRP.IPV6_NETCONF,
+  RTNLGRP.NEXTHOP,
 ];
 
 const NOTHING: readonly Kind[] = [];
@@ -86,6 +88,14 @@ export function driftOf(event: RouteEvent, context: DriftContext): readonly Kind
       const wanted = desired.fdb.get(keyOf('fdb', state));
       if (wanted === undefined) return !event.gone && isOwnLink(state.link) ? ['fdb'] : NOTHING;
       return event.gone || !isAsWanted('fdb', wanted, state) ? ['fdb'] : NOTHING;
+    }
+    case 'nexthop': {
+      const { nexthop, gone } = event;
+      const wanted = desired.nexthop.get(String(nexthop.id));
+      const state = toNexthopState(nexthop, nameOf);
+      if (wanted === undefined) return !gone && owned.protocols.has(nexthop.protocol) ? ['nexthop'] : NOTHING;
+      // Its routes went with it.
+      return gone || !state || !isAsWanted('nexthop', wanted, state) ? ['nexthop', 'route'] : NOTHING;
     }
     case 'rule': {
       const state = toRuleState(event.rule);

@@ -6,6 +6,7 @@ import type {
   KernelState,
   LinkState,
   NeighbourState,
+  NexthopState,
   RouteState,
   RuleState,
   SysctlState,
@@ -35,6 +36,7 @@ export interface JumpObject {
 export interface ObjectTypes {
   link: LinkState;
   address: AddressState;
+  nexthop: NexthopState;
   route: RouteState;
   rule: RuleState;
   neighbour: NeighbourState;
@@ -53,6 +55,7 @@ export const KINDS: readonly Kind[] = [
   'address',
   'neighbour',
   'fdb',
+  'nexthop',
   'route',
   'rule',
   'chain',
@@ -66,6 +69,7 @@ export const NETLINK_KINDS: readonly Kind[] = [
   'address',
   'neighbour',
   'fdb',
+  'nexthop',
   'route',
   'rule',
 ];
@@ -88,6 +92,7 @@ function isFlooding(mac: string): boolean {
 const KEYS: { [K in Kind]: (object: ObjectTypes[K]) => string } = {
   link: o => o.name,
   address: o => `${o.link} ${o.address}`,
+  nexthop: o => String(o.id),
   route: o => `${o.destination} ${o.table ?? MAIN_TABLE} ${metricOf(o)}`,
   rule: o =>
     `${o.family} ${o.priority} ${o.source ?? ''} ${o.destination ?? ''} ${o.fwmark ? `${o.fwmark.value}/${o.fwmark.mask}` : ''} ${o.table}`,
@@ -143,7 +148,10 @@ function sameLink(wanted: LinkState, found: LinkState): boolean {
 
 function defaultScope(route: RouteState): string {
   if (isV6(route.destination)) return 'global';
-  const viaGateway = route.gateway !== undefined || route.nexthops?.some(hop => hop.gateway !== undefined);
+  const viaGateway =
+    route.gateway !== undefined ||
+    route.nexthopId !== undefined ||
+    route.nexthops?.some(hop => hop.gateway !== undefined);
   return (route.type ?? 'unicast') === 'unicast' && viaGateway !== true ? 'link' : 'global';
 }
 
@@ -157,6 +165,8 @@ function sameRoute(wanted: RouteState, found: RouteState): boolean {
   if ((wanted.scope ?? defaultScope(wanted)) !== (found.scope ?? defaultScope(found))) return false;
   if (!sameOptional(wanted.source, found.source)) return false;
   if (type !== 'unicast') return true;
+  if (wanted.nexthopId !== found.nexthopId) return false;
+  if (wanted.nexthopId !== undefined) return true;
   if (wanted.nexthops !== undefined && wanted.nexthops.length > 1) {
     const hops = wanted.nexthops.map(hopText).sort();
     const there = (found.nexthops ?? []).map(hopText).sort();
@@ -181,6 +191,8 @@ function sameRules(wanted: readonly string[], found: readonly string[]): boolean
 const EQUAL: { [K in Kind]: (wanted: ObjectTypes[K], found: ObjectTypes[K]) => boolean } = {
   link: sameLink,
   address: (a, b) => sameOptional(a.scope, b.scope),
+  nexthop: (a, b) =>
+    a.gateway === b.gateway && a.link === b.link && (a.onlink ?? false) === (b.onlink ?? false),
   route: sameRoute,
   rule: (a, b) => sameOptional(a.protocol, b.protocol),
   neighbour: (a, b) => a.mac === b.mac && a.state === b.state,
@@ -203,8 +215,9 @@ const DESCRIBE: { [K in Kind]: (object: ObjectTypes[K]) => string } = {
   link: o =>
     `link ${o.name} type ${o.kind} ${o.up ? 'up' : 'down'}${o.mtuBytes ? ` mtu ${o.mtuBytes}` : ''}${o.mac ? ` address ${o.mac}` : ''}${o.master ? ` master ${o.master}` : ''}${o.vxlan ? ` vni ${o.vxlan.vni} port ${o.vxlan.port} local ${o.vxlan.local ?? 'any'}${o.vxlan.dev ? ` dev ${o.vxlan.dev}` : ''}` : ''}`,
   address: o => `address ${o.address} dev ${o.link}`,
+  nexthop: o => `nexthop id ${o.id}${describeHop(o)}`,
   route: o =>
-    `route ${o.type && o.type !== 'unicast' ? `${o.type} ` : ''}${o.destination}${describeHop(o)}${(o.nexthops ?? []).map(hop => ` nexthop${describeHop(hop)}`).join('')}${(o.table ?? MAIN_TABLE) === MAIN_TABLE ? '' : ` table ${o.table}`} proto ${o.protocol}`,
+    `route ${o.type && o.type !== 'unicast' ? `${o.type} ` : ''}${o.destination}${o.nexthopId === undefined ? '' : ` nhid ${o.nexthopId}`}${describeHop(o)}${(o.nexthops ?? []).map(hop => ` nexthop${describeHop(hop)}`).join('')}${(o.table ?? MAIN_TABLE) === MAIN_TABLE ? '' : ` table ${o.table}`} proto ${o.protocol}`,
   rule: o =>
     `rule ${o.priority} from ${o.source ?? 'all'}${o.destination ? ` to ${o.destination}` : ''}${o.fwmark ? ` fwmark 0x${o.fwmark.value.toString(16)}/0x${o.fwmark.mask.toString(16)}` : ''} table ${o.table}`,
   neighbour: o => `neighbour ${o.address} lladdr ${o.mac} dev ${o.link}`,
@@ -230,7 +243,8 @@ export function linksOf<K extends Kind>(kind: K, object: ObjectTypes[K]): string
     const link = object as LinkState;
     return [link.name, link.master, link.vxlan?.dev, link.ipip?.dev].filter(name => name !== undefined);
   }
-  if (kind === 'address' || kind === 'neighbour' || kind === 'fdb') return [(object as AddressState).link];
+  if (kind === 'address' || kind === 'neighbour' || kind === 'fdb' || kind === 'nexthop')
+    return [(object as AddressState).link];
   return [];
 }
 
@@ -242,6 +256,7 @@ export function emptyMaps(): ObjectMaps {
   return {
     link: new Map(),
     address: new Map(),
+    nexthop: new Map(),
     route: new Map(),
     rule: new Map(),
     neighbour: new Map(),
@@ -272,6 +287,7 @@ export function indexState(state: KernelState): ObjectMaps {
   };
   fill('link', state.links);
   fill('address', state.addresses);
+  fill('nexthop', state.nexthops);
   fill('route', state.routes);
   fill('rule', state.rules);
   fill('neighbour', state.neighbours);

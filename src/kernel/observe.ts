@@ -4,6 +4,7 @@ import { scopeName } from '../codec/netlink/address.ts';
 import { NUD, RT_SCOPE } from '../codec/netlink/constants.ts';
 import type { Link } from '../codec/netlink/link.ts';
 import type { FdbEntry, Neighbour } from '../codec/netlink/neighbour.ts';
+import type { Nexthop } from '../codec/netlink/nexthop.ts';
 import type { Route } from '../codec/netlink/route.ts';
 import type { Rule } from '../codec/netlink/rule.ts';
 import { hasCode } from '../lib/errors.ts';
@@ -13,7 +14,15 @@ import type { Rtnetlink } from '../linux/rtnetlink.ts';
 import { readSysctl } from '../linux/sysctl.ts';
 import type { Ownership } from './diff.ts';
 import { emptyMaps, type Kind, keyOf, type ObjectMaps, type TableName } from './objects.ts';
-import type { AddressState, FdbState, LinkState, NeighbourState, RouteState, RuleState } from './state.ts';
+import type {
+  AddressState,
+  FdbState,
+  LinkState,
+  NeighbourState,
+  NexthopState,
+  RouteState,
+  RuleState,
+} from './state.ts';
 import { parseSave, type RuleTexts, targetOf } from './xtables-text.ts';
 
 export type NameOf = (index: number) => string | undefined;
@@ -54,6 +63,15 @@ export function toAddressState(address: Address, nameOf: NameOf): AddressState |
 export function toRouteState(route: Route, nameOf: NameOf): RouteState | undefined {
   if (!ROUTE_TYPES.has(route.type)) return undefined;
   const state: RouteState = { destination: route.destination, protocol: route.protocol };
+  if (route.nexthopId !== undefined) {
+    // The kernel shows the object's gateway and link too (nexthop_compat_mode).
+    state.nexthopId = route.nexthopId;
+    if (route.metric !== undefined && route.metric !== 0) state.metric = route.metric;
+    if (route.table !== 254) state.table = route.table;
+    if (route.source !== undefined) state.source = route.source;
+    if (route.family === 4) state.scope = scopeName(route.scope);
+    return state;
+  }
   if (route.type !== 'unicast') state.type = route.type as NonNullable<RouteState['type']>;
   if (route.gateway !== undefined) state.gateway = route.gateway;
   if (route.linkIndex !== undefined) state.link = nameOf(route.linkIndex) ?? `#${route.linkIndex}`;
@@ -82,6 +100,14 @@ export function toNeighbourState(neighbour: Neighbour, nameOf: NameOf): Neighbou
 }
 
 /** Undefined for learned entries and those without a remote VTEP. */
+/** Undefined for groups and blackholes, which a KernelState does not hold. */
+export function toNexthopState(nexthop: Nexthop, nameOf: NameOf): NexthopState | undefined {
+  const { id, family, gateway, linkIndex, onlink, protocol } = nexthop;
+  const link = linkIndex === undefined ? undefined : nameOf(linkIndex);
+  if (family === 0 || gateway === undefined || link === undefined) return undefined;
+  return { id, family, gateway, link, protocol, ...(onlink && { onlink }) };
+}
+
 export function toFdbState(entry: FdbEntry, nameOf: NameOf): FdbState | undefined {
   const link = nameOf(entry.linkIndex);
   if (link === undefined || !entry.self || !entry.permanent || entry.destination === undefined)
@@ -129,8 +155,9 @@ export class Observer {
   async observe(scope: ObserveScope): Promise<ObjectMaps> {
     const found = emptyMaps();
     const has = (...kinds: Kind[]): boolean => kinds.some(kind => scope.kinds.has(kind));
-    if (has('link', 'address', 'route', 'neighbour', 'fdb')) this.#observeLinks(scope, found);
+    if (has('link', 'address', 'nexthop', 'route', 'neighbour', 'fdb')) this.#observeLinks(scope, found);
     if (has('address')) this.#observeAddresses(scope, found);
+    if (has('nexthop')) this.#observeNexthops(scope, found);
     if (has('route')) this.#observeRoutes(scope, found);
     if (has('rule')) this.#observeRules(scope, found);
     if (has('neighbour')) this.#observeNeighbours(scope, found);
@@ -162,6 +189,16 @@ export class Observer {
         scope.owned.protocols.has(state.protocol ?? 0)
       )
         found.address.set(key, state);
+    }
+  }
+
+  #observeNexthops(scope: ObserveScope, found: ObjectMaps): void {
+    for (const nexthop of this.#options.rtnetlink.listNexthops()) {
+      const state = toNexthopState(nexthop, this.#nameOf);
+      if (state === undefined) continue;
+      const key = keyOf('nexthop', state);
+      if (scope.desired.nexthop.has(key) || scope.owned.protocols.has(nexthop.protocol))
+        found.nexthop.set(key, state);
     }
   }
 

@@ -6,6 +6,7 @@ import { readLease } from '../../../routing/subnet/annotations.ts';
 import { type NetConf, parseNetConf } from '../../../routing/subnet/net-conf.ts';
 import { planSelf } from '../../../routing/subnet/self.ts';
 import type { Underlay } from '../../../routing/subnet/underlay.ts';
+import { NEXTHOP_OBJECTS_FROM } from '../../../routing/vxlan/plan.ts';
 import type { Node } from '../../../src/api/types.ts';
 import type { Problem } from '../../../src/lib/problem.ts';
 import { assertGolden } from '../../harness/golden.ts';
@@ -302,4 +303,26 @@ test('5,000 peers are planned in well under a second', () => {
   const nodes = Array.from({ length: 5000 }, (_, n) => nthNode(n));
   const { state } = plan(nodes, config, makeNode('a', { podCidrs: ['10.255.1.0/24'] }));
   assert.equal(state.routes?.length, 5000);
+  // So many go through next-hop objects, each with a number of its own.
+  assert.equal(state.nexthops?.length, 5000);
+  const ids = new Set(state.nexthops?.map(nexthop => nexthop.id));
+  assert.equal(ids.size, 5000);
+  assert.ok(state.routes?.every(route => ids.has(route.nexthopId ?? 0) && route.gateway === undefined));
+});
+
+test('crossing the number of peers where next-hop objects begin, and back', () => {
+  const config = parseNetConf('{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}');
+  const self = planSelf(makeNode('a', { podCidrs: ['10.255.1.0/24'] }), config, UNDERLAY, PREFIX);
+  const rules = leaseRules(config, PREFIX);
+  const leases = Array.from({ length: NEXTHOP_OBJECTS_FROM }, (_, n) => readLease(nthNode(n), rules).lease!);
+  const known = new WeakMap();
+  const at = (count: number) =>
+    planOverlay(self, leases.slice(0, count), config, UNDERLAY, undefined, known).state;
+  const few = at(NEXTHOP_OBJECTS_FROM - 1);
+  assert.equal(few.nexthops, undefined);
+  assert.ok(few.routes?.every(route => route.gateway !== undefined && route.onlink));
+  const many = at(NEXTHOP_OBJECTS_FROM);
+  assert.equal(many.nexthops?.length, NEXTHOP_OBJECTS_FROM);
+  assert.equal(at(NEXTHOP_OBJECTS_FROM).routes?.[7], many.routes?.[7]);
+  assert.deepEqual(at(NEXTHOP_OBJECTS_FROM - 1), few);
 });
