@@ -58,8 +58,10 @@ export class BfdEndpoint {
     });
     const socket = createSocket(family === 4 ? 'udp4' : 'udp6');
     socket.on('error', error => this.#options.log.warn({ peer, error }, 'BFD send'));
+    // With a descriptor bind() is done, and has told so, before it returns.
+    const listening = once(socket, 'listening');
     socket.bind({ fd });
-    await once(socket, 'listening');
+    await listening;
     const session = new BfdSession({ ...config, discriminator, random: Math.random });
     const watched: Watched = { session, peer, socket, timer: undefined };
     this.#byPeer.set(peer, watched);
@@ -97,8 +99,10 @@ export class BfdEndpoint {
     this.#receivers.set(local, socket);
     socket.on('error', error => this.#options.log.warn({ local, error }, 'BFD receive'));
     socket.on('message', (bytes, from) => this.#received(bytes, canonicalIp(from.address) ?? ''));
+    // With a descriptor bind() is done, and has told so, before it returns.
+    const listening = once(socket, 'listening');
     socket.bind({ fd });
-    await once(socket, 'listening');
+    await listening;
   }
 
   #received(bytes: Buffer, from: string): void {

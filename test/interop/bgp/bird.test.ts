@@ -226,6 +226,8 @@ protocol bfd { interface "*" { interval 100 ms; idle tx interval 300 ms; multipl
       if (state === 'Down') speaker?.pathDown(peer);
     },
   });
+  using closing = new DisposableStack();
+  closing.defer(() => bfd.close());
   speaker = await pair.start(
     pair.config({ bfd: { transmitMs: 100, receiveMs: 100, multiplier: 3 } }),
     false,
@@ -257,5 +259,4 @@ protocol bfd { interface "*" { interval 100 ms; idle tx interval 300 ms; multipl
   );
   assert.ok(performance.now() - cut < 1500, 'within a second and a half, hold time is 90 s');
   assert.ok(states.includes('Down'));
-  bfd.close();
 });
