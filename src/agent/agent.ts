@@ -94,14 +94,14 @@ export class Agent {
         },
       },
       setDesired: state => this.#reconciler.setDesired('proxy', state),
-      settled: () => this.#reconciler.settled(),
+      settled: () => this.#reconciler.settled('proxy'),
       log: createLogger({ component: 'proxy' }),
     });
     this.#dns = new NodeDns({
       families: options.clusterCidrs.map(familyOf),
       domain: options.clusterDomain,
       setDesired: state => this.#reconciler.setDesired('dns', state),
-      settled: () => this.#reconciler.settled(),
+      settled: () => this.#reconciler.settled('dns'),
       log: createLogger({ component: 'dns' }),
     });
     const read = (file: string) => readFileSync(file, 'utf8');
@@ -164,7 +164,7 @@ export class Agent {
   /** Lets containerd start pods once the overlay is in the kernel. */
   async #openForPods(mtuBytes: number): Promise<void> {
     try {
-      await this.#reconciler.settled();
+      await this.#reconciler.settled('overlay');
     } catch (error) {
       this.#log.warn(
         { error },

@@ -94,6 +94,11 @@ export class DesiredIndex {
     return this.#dirty.size > 0;
   }
 
+  /** The rooms that want this object. */
+  roomsOf(kind: Kind, key: string): string[] {
+    return (this.#claims.get(kind)?.get(key) ?? []).map(claim => claim.room);
+  }
+
   /** Replaces what `room` wanted. */
   update(room: string, fragment: KernelState): void {
     if (!this.#order.includes(room)) this.#order.push(room);

@@ -55,6 +55,8 @@ const LOGGED_FAILURES = 5;
 
 interface Waiter<T> {
   generation: number;
+  /** Only failures of this room count. */
+  room?: string;
   resolve: (value: T) => void;
   reject: (error: unknown) => void;
 }
@@ -101,10 +103,13 @@ export class KernelReconciler {
     this.#schedule();
   }
 
-  /** When everything desired so far is in the kernel; rejects with the first error, though it is tried again. */
-  settled(): Promise<void> {
+  /**
+   * When everything desired so far is in the kernel; rejects with the first error, though it is tried again. With a
+   * room: the errors of others do not count.
+   */
+  settled(room?: string): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#waiters.push({ generation: this.#generation, resolve, reject });
+    this.#waiters.push({ generation: this.#generation, room, resolve, reject });
     if (this.#session !== undefined && this.#running === undefined && !this.#hasWork)
       this.#settle(this.#generation);
     return promise;
@@ -295,13 +300,24 @@ export class KernelReconciler {
 
   #settle(generation: number): void {
     const waiting: Waiter<void>[] = [];
-    const [error] = this.#failures.values();
     for (const waiter of this.#waiters) {
+      const error = this.#failureOf(waiter.room);
       if (waiter.generation > generation) waiting.push(waiter);
       else if (error !== undefined) waiter.reject(error);
       else waiter.resolve();
     }
     this.#waiters = waiting;
+  }
+
+  /** The first failure, or the first that concerns a room. What nobody wants any more concerns everybody. */
+  #failureOf(room: string | undefined): PodwireError | undefined {
+    for (const [name, error] of this.#failures) {
+      if (room === undefined) return error;
+      const space = name.indexOf(' ');
+      const rooms = this.#index.roomsOf(name.slice(0, space) as Kind, name.slice(space + 1));
+      if (rooms.length === 0 || rooms.includes(room)) return error;
+    }
+    return undefined;
   }
 
   #retryLater(): void {
