@@ -1,12 +1,23 @@
 // Builds dist/: one bundle per program (esbuild), the shell entries in dist/bin, and the native CNI launcher under
 // every plugin's name in dist/cni. dist/.built is written last; setup.sh compares its age with the sources'.
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, linkSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 
 const root = join(import.meta.dirname, '..');
-const dist = join(root, 'dist');
+/** Built beside dist/ and put in its place at the end, so that a lab that runs from it never finds it half made. */
+const finished = join(root, 'dist');
+const dist = join(root, `.dist-${process.pid}`);
 
 /** Programs with an entry in dist/bin. */
 const PROGRAMS: Record<string, string> = {
@@ -105,3 +116,7 @@ if (existsSync(launcherSource)) {
   }
 }
 writeFileSync(join(dist, '.built'), '');
+const old = `${dist}-old`;
+if (existsSync(finished)) renameSync(finished, old);
+renameSync(dist, finished);
+rmSync(old, { recursive: true, force: true });
