@@ -1,6 +1,6 @@
 // Which peers the overlay takes: leases of all nodes, without those that contradict each other or us. Pure.
 // The older node keeps what two nodes claim, so that a newcomer (or an attacker) cannot take a running node's traffic.
-import { type Cidr, cidrsOverlap, compareCidr, maskIp } from '../../src/lib/cidr.ts';
+import { type Cidr, cidrsOverlap, compareCidr, formatCidr, maskIp } from '../../src/lib/cidr.ts';
 import { formatIp, type IpFamily } from '../../src/lib/ip.ts';
 import type { Problem } from '../../src/lib/problem.ts';
 import type { FamilyLease, NodeLease } from './annotations.ts';
@@ -18,22 +18,27 @@ class SubnetIndex {
   readonly #byLength = new Map<number, Map<string, string>>();
   #list: { cidr: Cidr; owner: string }[] = [];
 
-  add(cidr: Cidr, owner: string): void {
+  add(cidr: Cidr, text: string, owner: string): void {
     const key = cidr.family * 1000 + cidr.prefixLength;
     const subnets = this.#byLength.get(key) ?? new Map<string, string>();
     this.#byLength.set(key, subnets);
-    subnets.set(formatIp(cidr.network), owner);
+    subnets.set(text, owner);
     this.#list.push({ cidr, owner });
   }
 
-  overlapping(cidr: Cidr): string | undefined {
+  /** `text` is the canonical form of `cidr`. */
+  overlapping(cidr: Cidr, text: string): string | undefined {
     let longer = false;
     for (const [key, subnets] of this.#byLength) {
       if (Math.trunc(key / 1000) !== cidr.family) continue;
       const prefixLength = key % 1000;
       if (prefixLength > cidr.prefixLength) longer = true;
       else {
-        const owner = subnets.get(formatIp(maskIp(cidr.network, prefixLength)));
+        const covering =
+          prefixLength === cidr.prefixLength
+            ? text
+            : `${formatIp(maskIp(cidr.network, prefixLength))}/${prefixLength}`;
+        const owner = subnets.get(covering);
         if (owner !== undefined) return owner;
       }
     }
@@ -63,17 +68,17 @@ export function selectPeers(
   const peers: Peer[] = [];
   const subnets = new SubnetIndex();
   const macs = new Map<string, string>();
-  for (const cidr of self.subnets) subnets.add(cidr, self.node);
+  for (const cidr of self.subnets) subnets.add(cidr, formatCidr(cidr), self.node);
   for (const { family, mac } of self.vtepMacs) macs.set(`${family} ${mac}`, self.node);
   const claim = (node: string, family: FamilyLease): string | undefined => {
-    const owner = subnets.overlapping(family.cidr);
+    const owner = subnets.overlapping(family.cidr, family.subnet);
     if (owner !== undefined) return `podCIDR ${family.subnet} overlaps that of node ${owner}`;
     if (self.publicIps.includes(family.publicIp))
       return `public IP ${family.publicIp} is this node's (${self.node}) own`;
     const mac = family.vtep && `${family.family} ${family.vtep.mac}`;
     const holder = mac && macs.get(mac);
     if (holder) return `VtepMAC ${family.vtep?.mac} is that of node ${holder}`;
-    subnets.add(family.cidr, node);
+    subnets.add(family.cidr, family.subnet, node);
     if (mac) macs.set(mac, node);
     return undefined;
   };
