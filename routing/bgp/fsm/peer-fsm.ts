@@ -1,6 +1,6 @@
 // The BGP finite state machine of one neighbour, RFC 4271 section 8, with both connections of a collision in one place
 // (section 6.8). No I/O and no clock: events and the time go in, actions come out, `deadlineMs` says when to come again.
-import { CEASE, ERROR, FSM_ERROR, OPEN_ERROR } from '../packet/iana.ts';
+import { CEASE, ERROR, FSM_ERROR } from '../packet/iana.ts';
 import { encodeKeepalive } from '../packet/message/keepalive.ts';
 import {
   describeNotification,
@@ -10,6 +10,7 @@ import {
 import { encodeOpen, type OpenMessage } from '../packet/message/open.ts';
 import type { ConnectionId, FsmAction, FsmEvent, SessionEnd, SessionState } from './events.ts';
 import { type Negotiated, negotiate } from './negotiate.ts';
+import { refuseOpen } from './refuse-open.ts';
 
 export interface FsmOptions {
   /** Our OPEN; a function because the R bit of graceful restart changes with time. */
@@ -243,7 +244,7 @@ export class PeerFsm {
       return;
     }
     const local = this.#options.open();
-    const wrong = this.#checkOpen(local, open);
+    const wrong = refuseOpen(local, open, this.#options.peerAsn);
     if (wrong !== undefined) {
       this.#end(connection, nowMs, { reason: wrong.reason, sent: wrong.notification, graceful: false });
       return;
@@ -256,30 +257,6 @@ export class PeerFsm {
     connection.holdDeadlineMs = holdTimeMs === 0 ? Infinity : nowMs + holdTimeMs;
     connection.keepaliveDeadlineMs = holdTimeMs === 0 ? Infinity : nowMs + holdTimeMs / 3;
     this.#actions.push({ type: 'send', connection: connection.id, bytes: encodeKeepalive() });
-  }
-
-  /** RFC 4271 section 6.2, RFC 6286 section 2.2. */
-  #checkOpen(
-    local: OpenMessage,
-    open: OpenMessage,
-  ): { reason: string; notification: NotificationMessage } | undefined {
-    const { peerAsn } = this.#options;
-    if (peerAsn !== undefined && open.asn !== peerAsn)
-      return {
-        reason: `the peer is in AS ${open.asn}, AS ${peerAsn} is configured`,
-        notification: notice(ERROR.OPEN_MESSAGE, OPEN_ERROR.BAD_PEER_AS),
-      };
-    if (open.asn === local.asn && open.routerId === local.routerId)
-      return {
-        reason: 'the peer has our router id',
-        notification: notice(ERROR.OPEN_MESSAGE, OPEN_ERROR.BAD_IDENTIFIER),
-      };
-    if (negotiate(local, open).families.length === 0)
-      return {
-        reason: 'no address family in common',
-        notification: notice(ERROR.OPEN_MESSAGE, OPEN_ERROR.UNSUPPORTED_CAPABILITY),
-      };
-    return undefined;
   }
 
   /** RFC 4271 section 6.8, decided when an OPEN tells the identifier. False when this connection was the one to go. */

@@ -6,6 +6,7 @@ import { evaluate, type PolicyRoute } from '../policy/evaluate.ts';
 import { ACCEPT_ALL, GRACEFUL_SHUTDOWN, type Policy } from '../policy/policy.ts';
 import type { AttributeEntry, AttributeStore } from '../rib/attribute-store.ts';
 import type { PathSource } from '../rib/path-source.ts';
+import type { Rib } from '../rib/rib.ts';
 
 /** What import must know of the session; made anew when the session or its policy changes. */
 export interface ImportContext {
@@ -70,6 +71,21 @@ export function importRoute(
   if (verdict.accept)
     result = verdict.attributes === base.attributes ? base : store.canonical(verdict.attributes);
   return context.policyDependsOnPrefix ? result : remember(context, received, result);
+}
+
+/** Runs import again for every path of a session's source, after its policy changed. */
+export function reimport(rib: Rib, context: ImportContext): void {
+  rib.forEachPath(path => {
+    if (rib.source[path] !== context.source.index) return;
+    const net = rib.netOf[path]!;
+    const verdict = importRoute(context, rib.received[path]!, rib.store, {
+      family: rib.family,
+      words: rib.nets.words,
+      at: net * rib.nets.stride,
+      length: rib.nets.lengths[net]!,
+    });
+    rib.setImported(path, typeof verdict === 'string' ? undefined : verdict);
+  });
 }
 
 /** RFC 8326 section 4.2: a path that is about to go gets LOCAL_PREF 0. */

@@ -16,47 +16,23 @@ import { BgpMessageError } from '../packet/error.ts';
 import { CEASE, ERROR } from '../packet/iana.ts';
 import { ceaseWithText, hardReset, type NotificationMessage } from '../packet/message/notification.ts';
 import { encodeRouteRefresh, REFRESH, type RouteRefreshMessage } from '../packet/message/route-refresh.ts';
-import { dependsOnPrefix } from '../policy/evaluate.ts';
-import { ACCEPT_ALL } from '../policy/policy.ts';
 import { AttributeStore } from '../rib/attribute-store.ts';
 import type { PathSource } from '../rib/path-source.ts';
 import { Rib } from '../rib/rib.ts';
 import { Peer, type PeerHandler } from '../session/peer.ts';
-import { type BfdConfig, type PeerConfig, sessionKey } from '../session/peer-config.ts';
-import type { Listener, Transport } from '../session/transport.ts';
-import type { ExportContext } from './export.ts';
+import { type PeerConfig, sessionKey } from '../session/peer-config.ts';
+import { exportContextOf, importContextOf } from './contexts.ts';
 import { ExportGroups } from './export-groups.ts';
-import { type ImportContext, importRoute } from './import.ts';
+import { type ImportContext, reimport } from './import.ts';
+import { Listeners } from './listeners.ts';
 import { LocRib } from './loc-rib.ts';
 import { Neighbour } from './neighbour.ts';
-import { adjacentNextHops, type NextHopResolver, NextHops } from './next-hops.ts';
-import { BOTH_FAMILIES, localAsnOf, localOpen, routerIdNumber } from './open.ts';
+import { adjacentNextHops, NextHops } from './next-hops.ts';
+import { BOTH_FAMILIES, localOpen } from './open.ts';
 import { Originated } from './originated.ts';
 import { Receiver, ReceiveScratch } from './receive.ts';
-import type { RouteSink } from './route-sink.ts';
 import type { OriginatedRoute, SpeakerConfig } from './speaker-config.ts';
-
-export interface SpeakerOptions {
-  readonly config: SpeakerConfig;
-  readonly transport: Transport;
-  readonly log: Logger;
-  readonly resolver?: NextHopResolver;
-  readonly sink?: RouteSink;
-  /** This node's addresses, next hops that cannot be meant. */
-  readonly isOwnAddress?: (address: string) => boolean;
-  /** Watches the paths to peers whose configuration asks for it (bfd/endpoint.ts). */
-  readonly bfd?: PathWatch;
-  /** The kernel still has our routes of before (RFC 4724, restarting speaker). */
-  readonly restarting?: boolean;
-  /** How long to wait for peers before End-of-RIB and the sweep; a peer that is down is never waited for longer. */
-  readonly deferralMs?: number;
-}
-
-/** BFD as the speaker sees it; a path that goes down is told with Speaker.pathDown. */
-export interface PathWatch {
-  watch(peer: string, local: string, config: BfdConfig): Promise<void>;
-  unwatch(peer: string): void;
-}
+import type { SpeakerOptions } from './speaker-options.ts';
 
 const DEFAULT_DEFERRAL_MS = 3000;
 const COLLECT_EVERY_MS = 30_000;
@@ -94,7 +70,7 @@ export class Speaker implements PeerHandler {
   readonly #groups: ExportGroups;
   readonly #receiveScratch = new ReceiveScratch();
   readonly #originated: Originated;
-  #listeners: Listener[] = [];
+  readonly #listeners: Listeners;
   #running = false;
   #flushing: NodeJS.Immediate | undefined;
   #deferral: NodeJS.Timeout | undefined;
@@ -112,6 +88,7 @@ export class Speaker implements PeerHandler {
       4: new LocRib(this.ribs[4], this.sources, this.nextHops),
       6: new LocRib(this.ribs[6], this.sources, this.nextHops),
     };
+    this.#listeners = new Listeners(options.transport, socket => this.#accept(socket));
     this.#groups = new ExportGroups(this.ribs, this.sources);
     this.#originated = new Originated(this.locRibs);
   }
@@ -120,14 +97,7 @@ export class Speaker implements PeerHandler {
     if (this.#running) return;
     this.#running = true;
     this.complete = this.#options.restarting !== true;
-    for (const { address, port } of this.config.listen)
-      this.#listeners.push(
-        await this.#options.transport.listen({
-          address,
-          port,
-          onConnection: socket => this.#accept(socket),
-        }),
-      );
+    await this.#listeners.apply(this.config.listen);
     this.#originated.apply(this.config.originate);
     this.#applyPeers();
     this.#deferral = setTimeout(() => this.#finishStart(), this.#options.deferralMs ?? DEFAULT_DEFERRAL_MS);
@@ -141,8 +111,7 @@ export class Speaker implements PeerHandler {
     this.#running = false;
     clearTimeout(this.#deferral);
     clearInterval(this.#collector);
-    for (const listener of this.#listeners) listener.close();
-    this.#listeners = [];
+    this.#listeners.close();
     const shutdown = ceaseWithText(CEASE.ADMIN_SHUTDOWN, options.text ?? '');
     for (const { peer } of [...this.neighbours.values()]) {
       const hard = peer.negotiated?.gracefulNotification === true;
@@ -162,7 +131,7 @@ export class Speaker implements PeerHandler {
     const identity = (c: SpeakerConfig): string => `${c.asn} ${c.routerId} ${c.clusterId ?? ''}`;
     if (identity(before) !== identity(config))
       for (const name of [...this.neighbours.keys()]) this.#remove(name, CEASE.CONFIGURATION_CHANGE);
-    await this.#applyListeners();
+    await this.#listeners.apply(config.listen);
     this.#originated.apply(this.config.originate);
     this.#applyPeers();
   }
@@ -210,46 +179,10 @@ export class Speaker implements PeerHandler {
   }
 
   importContext(neighbour: Neighbour): ImportContext {
-    const { config } = neighbour.peer;
-    const policy = config.importPolicy ?? ACCEPT_ALL;
-    const own = new Set(this.config.listen.map(({ address }) => address));
-    const local = neighbour.peer.localAddress;
-    if (local !== undefined) own.add(canonicalIp(local) ?? local);
-    return {
-      source: neighbour.source,
-      localAsns: [...new Set([this.config.asn, localAsnOf(this.config, config)])],
-      routerId: routerIdNumber(this.config.routerId),
-      clusterId: this.#clusterId,
-      allowOwnAs: config.allowOwnAs ?? 0,
-      enforceFirstAs: config.enforceFirstAs ?? true,
-      policy,
-      policyDependsOnPrefix: dependsOnPrefix(policy),
-      isOwnAddress: address => own.has(address) || this.#options.isOwnAddress?.(address) === true,
-    };
-  }
-
-  get #clusterId(): number {
-    return routerIdNumber(this.config.clusterId ?? this.config.routerId);
+    return importContextOf(this.config, neighbour, this.#options.isOwnAddress);
   }
 
   // --- neighbours -----------------------------------------------------------
-
-  async #applyListeners(): Promise<void> {
-    const wanted = new Map(this.config.listen.map(l => [`${l.address} ${l.port}`, l]));
-    const kept: Listener[] = [];
-    for (const listener of this.#listeners)
-      if (wanted.delete(`${listener.address} ${listener.port}`)) kept.push(listener);
-      else listener.close();
-    this.#listeners = kept;
-    for (const { address, port } of wanted.values())
-      kept.push(
-        await this.#options.transport.listen({
-          address,
-          port,
-          onConnection: socket => this.#accept(socket),
-        }),
-      );
-  }
 
   #applyPeers(): void {
     const wanted = new Map(this.config.peers.map(peer => [peer.name, peer]));
@@ -287,7 +220,7 @@ export class Speaker implements PeerHandler {
     const neighbour = new Neighbour({ peer, index, dynamic, source, ribs: this.ribs });
     this.neighbours.set(config.name, neighbour);
     this.#byPeer.set(peer, neighbour);
-    this.#setPassword(config, config.password);
+    this.#listeners.setPassword(config, true);
     peer.start();
     return neighbour;
   }
@@ -302,7 +235,7 @@ export class Speaker implements PeerHandler {
     this.sources[neighbour.index] = undefined;
     this.neighbours.delete(name);
     this.#byPeer.delete(neighbour.peer);
-    this.#setPassword(neighbour.peer.config, undefined);
+    this.#listeners.setPassword(neighbour.peer.config, false);
   }
 
   /** Live changes: policies and limits. */
@@ -325,27 +258,7 @@ export class Speaker implements PeerHandler {
   #reimport(neighbour: Neighbour): void {
     const context = this.importContext(neighbour);
     neighbour.receiver!.context = context;
-    for (const family of FAMILIES) {
-      const rib = this.ribs[family];
-      rib.forEachPath(path => {
-        if (rib.source[path] !== neighbour.index) return;
-        const net = rib.netOf[path]!;
-        const verdict = importRoute(context, rib.received[path]!, this.store, {
-          family,
-          words: rib.nets.words,
-          at: net * rib.nets.stride,
-          length: rib.nets.lengths[net]!,
-        });
-        rib.setImported(path, typeof verdict === 'string' ? undefined : verdict);
-      });
-    }
-  }
-
-  #setPassword(config: PeerConfig, key: string | undefined): void {
-    if (config.password === undefined) return;
-    const v6 = config.address.includes(':');
-    for (const listener of this.#listeners)
-      if (listener.address.includes(':') === v6) listener.setPassword(config.address, key);
+    for (const family of FAMILIES) reimport(this.ribs[family], context);
   }
 
   #accept(socket: Socket): void {
@@ -470,30 +383,10 @@ export class Speaker implements PeerHandler {
 
   // --- export groups ----------------------------------------------------------
 
-  exportContext(neighbour: Neighbour, negotiated: Negotiated): ExportContext {
-    const { config } = neighbour.peer;
-    const policy = config.exportPolicy ?? ACCEPT_ALL;
-    const nextHops: Partial<Record<Family, string>> = { ...this.config.nextHops };
-    const local = canonicalIp(neighbour.peer.localAddress ?? '');
-    if (local !== undefined) nextHops[local.includes(':') ? 6 : 4] = local;
-    return {
-      external: negotiated.external,
-      localAsn: localAsnOf(this.config, config),
-      routerId: routerIdNumber(this.config.routerId),
-      clusterId: this.#clusterId,
-      reflectorClient: config.reflectorClient === true,
-      nextHopMode: config.nextHopMode ?? 'auto',
-      nextHops,
-      extendedNextHop: negotiated.extendedNextHop,
-      policy,
-      policyDependsOnPrefix: dependsOnPrefix(policy),
-    };
-  }
-
   #joinGroups(neighbour: Neighbour, negotiated: Negotiated, endOfRib: boolean): void {
     // Chosen paths must be current before a newcomer is told of them.
     this.#flush();
-    this.#groups.join(neighbour, negotiated, this.exportContext(neighbour, negotiated), endOfRib);
+    this.#groups.join(neighbour, negotiated, exportContextOf(this.config, neighbour, negotiated), endOfRib);
   }
 
   // --- the turn of the loop -------------------------------------------------

@@ -2,8 +2,9 @@
 import { ACCEPT_ALL } from '../../../routing/bgp/policy/policy.ts';
 import type { PeerConfig } from '../../../routing/bgp/session/peer-config.ts';
 import { TcpTransport } from '../../../routing/bgp/session/tcp.ts';
-import { Speaker, type SpeakerOptions } from '../../../routing/bgp/speaker/speaker.ts';
+import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
 import type { SpeakerConfig } from '../../../routing/bgp/speaker/speaker-config.ts';
+import type { SpeakerOptions } from '../../../routing/bgp/speaker/speaker-options.ts';
 import { silentLogger } from '../../../src/observe/log.ts';
 
 /** One port for a test file: addresses tell the speakers apart. */

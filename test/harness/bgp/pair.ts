@@ -2,8 +2,9 @@
 import { ACCEPT_ALL } from '../../../routing/bgp/policy/policy.ts';
 import type { PeerConfig } from '../../../routing/bgp/session/peer-config.ts';
 import { TcpTransport } from '../../../routing/bgp/session/tcp.ts';
-import { Speaker, type SpeakerOptions } from '../../../routing/bgp/speaker/speaker.ts';
+import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
 import type { OriginatedRoute, SpeakerConfig } from '../../../routing/bgp/speaker/speaker-config.ts';
+import type { SpeakerOptions } from '../../../routing/bgp/speaker/speaker-options.ts';
 import { formatCidr, requireCidr } from '../../../src/lib/cidr.ts';
 import { Netns } from '../../../src/linux/netns.ts';
 import { silentLogger } from '../../../src/observe/log.ts';
