@@ -12,6 +12,8 @@ export class NodeState {
   readonly requested: Amounts = new Map();
   readonly scoring = { milliCpu: 0, memoryBytes: 0 };
   readonly pods = new Map<string, PodView>();
+  /** Those of them with an affinity to other pods. */
+  readonly affine = new Map<string, PodView>();
   /** Pods by owner uid. */
   readonly owners = new Map<string, number>();
   /** Image name → bytes. */
@@ -31,6 +33,7 @@ export class NodeState {
 
   add(view: PodView): void {
     this.pods.set(view.uid, view);
+    if (view.affinity) this.affine.set(view.uid, view);
     this.#count(view, 1);
   }
 
@@ -38,6 +41,7 @@ export class NodeState {
     const view = this.pods.get(uid);
     if (!view) return;
     this.pods.delete(uid);
+    this.affine.delete(uid);
     this.#count(view, -1);
   }
 

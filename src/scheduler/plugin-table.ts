@@ -2,6 +2,7 @@
 // Weights are kube-scheduler's defaults (default_plugins.go).
 import type { PluginTable } from './framework.ts';
 import { imageLocality } from './plugins/image-locality.ts';
+import { interPodAffinityFilter, interPodAffinityScore } from './plugins/inter-pod-affinity.ts';
 import {
   nodeAffinityFilter,
   nodeAffinityScore,
@@ -9,8 +10,8 @@ import {
   nodeUnschedulable,
 } from './plugins/node-placement.ts';
 import { balancedAllocation, leastAllocated, nodePorts, nodeResourcesFit } from './plugins/resources.ts';
-import { ownerSpreading } from './plugins/spreading.ts';
 import { taintTolerationFilter, taintTolerationScore } from './plugins/taints.ts';
+import { topologySpreadFilter, topologySpreadScore } from './plugins/topology-spread.ts';
 
 export const PLUGINS: PluginTable = {
   filters: [
@@ -20,11 +21,14 @@ export const PLUGINS: PluginTable = {
     nodeAffinityFilter,
     nodePorts,
     nodeResourcesFit,
+    topologySpreadFilter,
+    interPodAffinityFilter,
   ],
   scores: [
     taintTolerationScore,
     nodeAffinityScore,
-    ownerSpreading,
+    topologySpreadScore,
+    interPodAffinityScore,
     leastAllocated,
     balancedAllocation,
     imageLocality,

@@ -1,6 +1,7 @@
 // What scheduling needs to know of a pod, worked out once when the pod is seen and not once for every node.
 import { parseQuantity, quantityMilliValue, quantityValue } from '../api/quantity.ts';
 import type { Container, Pod, Stored } from '../api/types.ts';
+import { type PodAffinity, parsePodAffinity } from './pod-affinity.ts';
 
 /** Amounts by resource name: cpu in millicores, everything else in its base unit (bytes, pieces). */
 export type Amounts = Map<string, number>;
@@ -23,6 +24,8 @@ export interface PodView {
   hostPorts: HostPort[];
   /** `uid` of the controller that owns it: pods of one owner are spread. */
   ownerUid: string | undefined;
+  /** To other pods; most have none. */
+  affinity: PodAffinity | undefined;
 }
 
 /** kube-scheduler util.GetNonzeroRequests: 0.1 core and 200 MB. */
@@ -110,5 +113,6 @@ export function viewPod(pod: Stored<Pod>): PodView {
     },
     hostPorts: hostPortsOf(pod),
     ownerUid: pod.metadata.ownerReferences?.find(owner => owner.controller)?.uid,
+    affinity: parsePodAffinity(pod),
   };
 }
