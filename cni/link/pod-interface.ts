@@ -55,6 +55,7 @@ export function configurePodInterface(
       link: ifName,
       address: ip.address,
       noDad: true,
+      ...broadcastOf(ip.address),
       ...(pointToPoint ? { noPrefixRoute: true } : {}),
     });
   pod.setLink(ifName, { up: true });
@@ -73,6 +74,12 @@ export function configurePodInterface(
       ...(route.scope === undefined ? {} : { scope: route.scope }),
     });
   }
+}
+
+/** The subnet's last address, for IPv4 networks that have room for one. */
+export function broadcastOf(address: string): { broadcast?: 'auto' } {
+  const cidr = requireCidr(address, 'address');
+  return cidr.family === 4 && cidr.prefixLength < 31 ? { broadcast: 'auto' } : {};
 }
 
 /** Same as `ip route add GATEWAY dev X scope link src IP; ip route add SUBNET via GATEWAY src IP`. */

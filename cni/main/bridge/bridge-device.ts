@@ -5,7 +5,7 @@ import { CniError, hasCode } from '../../../src/lib/errors.ts';
 import { macFromSeed } from '../../../src/lib/mac.ts';
 import type { Netns } from '../../../src/linux/netns.ts';
 import type { Link, Rtnetlink } from '../../../src/linux/rtnetlink.ts';
-import { setIfThere } from '../../link/pod-interface.ts';
+import { broadcastOf, setIfThere } from '../../link/pod-interface.ts';
 import { CNI_ERROR } from '../../runtime/errors.ts';
 import type { BridgeConfig } from './config.ts';
 import type { Gateway } from './gateways.ts';
@@ -73,7 +73,12 @@ function ensureAddress(host: Rtnetlink, bridge: Link, gateway: Gateway, force: b
   // The reference does so for bridges that it did not make: an address that is set stays when ports come and go.
   host.setLink(bridge.index, { mac: bridge.mac });
   try {
-    host.addAddress({ link: bridge.index, address: gateway.address, noDad: true });
+    host.addAddress({
+      link: bridge.index,
+      address: gateway.address,
+      noDad: true,
+      ...broadcastOf(gateway.address),
+    });
   } catch (error) {
     if (!hasCode(error, 'EEXIST')) throw error;
   }

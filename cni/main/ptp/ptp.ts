@@ -159,7 +159,7 @@ function configureHostEnd(call: Call, host: Rtnetlink, pair: VethPair, ips: read
     host.addRoute({
       destination: hostRoute(ip),
       link: pair.host.index,
-      ...(family === 4 ? { scope: 'link' } : {}),
+      ...(family === 4 ? { scope: 'host' } : {}),
     });
     setIfThere(hostNetns, family === 4 ? 'net/ipv4/ip_forward' : 'net/ipv6/conf/all/forwarding', '1');
   }
