@@ -1,6 +1,6 @@
 // kube-proxy's chain names (Kubernetes pkg/proxy/iptables/proxier.go): people and tools read them, so they are the same
 // here. The hash is the first 16 characters of base32(sha256(name + protocol [+ endpoint])). Pure.
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 export const CHAIN = {
   services: 'KUBE-SERVICES',
@@ -19,7 +19,7 @@ const BASE32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 
 /** The first 16 characters of RFC 4648 base32 of sha256. */
 function hash16(text: string): string {
-  const digest = createHash('sha256').update(text).digest();
+  const digest = hash('sha256', text, 'buffer');
   let result = '';
   for (let bit = 0; bit < 80; bit += 5) {
     const window = (digest[bit >> 3]! << 8) | digest[(bit >> 3) + 1]!;

@@ -130,6 +130,8 @@ export class IptablesPlanner {
   /** Ids sorted, so that a plan does not depend on the order of events; kept until a port comes or goes. */
   #order: Map<Family, string[]> | undefined;
   #endpoints = 0;
+  /** The shared chains of the last plan, by family, table and name. */
+  readonly #shared = new Map<string, XtablesChain>();
 
   constructor(config: IptablesConfig, families: readonly Family[]) {
     this.#config = config;
@@ -208,12 +210,14 @@ export class IptablesPlanner {
       for (const chain of rules.chains) portChains.push(chain);
     }
     natServices.push(...nodePortDispatch(config, family));
+    const shared = (table: string, chains: XtablesChain[]): XtablesChain[] =>
+      chains.map(chain => this.#keep(family, table, chain));
     const canary: XtablesChain = { name: CHAIN.canary, rules: [] };
     return [
       {
         family,
         table: 'filter',
-        chains: [
+        chains: shared('filter', [
           { name: CHAIN.services, rules: filterServices },
           { name: CHAIN.externalServices, rules: filterExternal },
           { name: CHAIN.nodePorts, rules: [...filterNodePorts] },
@@ -221,24 +225,37 @@ export class IptablesPlanner {
           forwardChain(config),
           ...(localnet ? [LOCALNET_GUARD] : []),
           canary,
-        ],
+        ]),
         jumps: filterJumps(localnet),
       },
       {
         family,
         table: 'nat',
         chains: [
-          { name: CHAIN.services, rules: natServices },
-          { name: CHAIN.nodePorts, rules: natNodePorts },
-          ...postroutingChains(config),
-          canary,
+          ...shared('nat', [
+            { name: CHAIN.services, rules: natServices },
+            { name: CHAIN.nodePorts, rules: natNodePorts },
+            ...postroutingChains(config),
+            canary,
+          ]),
           ...portChains,
         ],
         jumps: NAT_JUMPS,
         ownedPrefixes: PORT_CHAIN_PREFIXES,
       },
-      { family, table: 'mangle', chains: [canary], jumps: [] },
+      { family, table: 'mangle', chains: shared('mangle', [canary]), jumps: [] },
     ];
+  }
+
+  /** The same object as last time when the rules are the same: a reconciler compares by reference first. */
+  #keep(family: Family, table: string, chain: XtablesChain): XtablesChain {
+    const key = `${family} ${table} ${chain.name}`;
+    const before = this.#shared.get(key);
+    const { rules } = chain;
+    if (before?.rules.length === rules.length && rules.every((line, index) => line === before.rules[index]))
+      return before;
+    this.#shared.set(key, chain);
+    return chain;
   }
 
   /** Ports planned on the other side of the large-cluster threshold are planned again. */
