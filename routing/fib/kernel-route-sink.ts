@@ -44,7 +44,8 @@ export class KernelRouteSink implements RouteSink {
   readonly #log: Logger;
   readonly #socket: NetlinkSocket;
   readonly #links: Rtnetlink;
-  readonly #templates = new Map<string, Buffer>();
+  /** By what the route does, then by verb and family. */
+  readonly #templates = new Map<FibAction | undefined, (Buffer | undefined)[]>();
   readonly #linkIndexes = new Map<string, number>();
   readonly #writer = new MessageWriter(SLICE * 64);
   /** Routes of an earlier life, by prefix text, until somebody announces them again. */
@@ -169,8 +170,13 @@ export class KernelRouteSink implements RouteSink {
 
   /** A whole message for a host route; prefix and length are put in afterwards. */
   #template(mode: RouteMode | 'del', family: Family, action: FibAction | undefined): Buffer {
-    const key = `${mode} ${family} ${action?.key ?? ''}`;
-    const known = this.#templates.get(key);
+    let list = this.#templates.get(action);
+    if (list === undefined) {
+      list = [];
+      this.#templates.set(action, list);
+    }
+    const index = (mode === 'add' ? 0 : mode === 'replace' ? 1 : 2) + (family === 4 ? 0 : 3);
+    const known = list[index];
     if (known !== undefined) return known;
     const writer = new MessageWriter(256);
     const request: RouteRequest = {
@@ -182,7 +188,7 @@ export class KernelRouteSink implements RouteSink {
     if (mode === 'del') encodeDelRoute(writer, request);
     else encodeNewRoute(writer, request, mode);
     const template = Buffer.from(writer.view());
-    this.#templates.set(key, template);
+    list[index] = template;
     return template;
   }
 

@@ -13,6 +13,7 @@ import type { AttributeEntry } from '../rib/attribute-store.ts';
 import type { PathSource } from '../rib/path-source.ts';
 import { NONE, type Rib } from '../rib/rib.ts';
 import { type ExportContext, exportRoute } from './export.ts';
+import type { RouteExporter } from './route-exporter.ts';
 
 /** Bytes a peer may leave unread before it gets no more. */
 const BACKLOG_LIMIT_BYTES = 1 << 20;
@@ -37,7 +38,7 @@ interface MemberState {
   after: Buffer | undefined;
 }
 
-export class AdjRibOut {
+export class AdjRibOut implements RouteExporter {
   readonly family: Family;
   readonly context: ExportContext;
   readonly #send: MessageContext;

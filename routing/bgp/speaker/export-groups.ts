@@ -1,26 +1,35 @@
 // All update groups of a speaker: peers that are told the same share one Adj-RIB-Out.
 import type { Negotiated } from '../fsm/negotiate.ts';
-import { FAMILIES, type Family } from '../packet/context.ts';
+import { addPathOf, FAMILIES, type Family } from '../packet/context.ts';
 import { PrefixBatch } from '../packet/prefix-batch.ts';
 import type { PathSource } from '../rib/path-source.ts';
 import type { Rib } from '../rib/rib.ts';
+import { AddPathOut } from './add-path-out.ts';
 import { AdjRibOut } from './adj-rib-out.ts';
 import type { ExportContext } from './export.ts';
 import type { Neighbour } from './neighbour.ts';
+import type { NextHops } from './next-hops.ts';
+import type { RouteExporter } from './route-exporter.ts';
 
 export class ExportGroups {
   readonly #ribs: Readonly<Record<Family, Rib>>;
   readonly #sources: readonly (PathSource | undefined)[];
-  readonly #groups: Record<Family, Map<string, AdjRibOut>> = { 4: new Map(), 6: new Map() };
+  readonly #nextHops: NextHops;
+  readonly #groups: Record<Family, Map<string, RouteExporter>> = { 4: new Map(), 6: new Map() };
   readonly #scratch = AdjRibOut.scratch();
   readonly #batch = new PrefixBatch();
 
-  constructor(ribs: Readonly<Record<Family, Rib>>, sources: readonly (PathSource | undefined)[]) {
+  constructor(
+    ribs: Readonly<Record<Family, Rib>>,
+    sources: readonly (PathSource | undefined)[],
+    nextHops: NextHops,
+  ) {
+    this.#nextHops = nextHops;
     this.#ribs = ribs;
     this.#sources = sources;
   }
 
-  of(family: Family): IterableIterator<AdjRibOut> {
+  of(family: Family): IterableIterator<RouteExporter> {
     return this.#groups[family].values();
   }
 
@@ -29,14 +38,16 @@ export class ExportGroups {
     for (const family of negotiated.families) {
       let group = this.#groups[family].get(key);
       if (group === undefined) {
-        group = new AdjRibOut({
+        const options = {
           rib: this.#ribs[family],
           sources: this.#sources,
+          nextHops: this.#nextHops,
           context,
           send: negotiated.send,
           scratch: this.#scratch,
           batch: this.#batch,
-        });
+        };
+        group = addPathOf(negotiated.send, family) ? new AddPathOut(options) : new AdjRibOut(options);
         this.#groups[family].set(key, group);
       }
       neighbour.groups.set(family, group);

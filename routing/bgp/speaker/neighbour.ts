@@ -6,8 +6,9 @@ import { FAMILIES, type Family } from '../packet/context.ts';
 import type { PathSource } from '../rib/path-source.ts';
 import type { Rib } from '../rib/rib.ts';
 import type { Peer } from '../session/peer.ts';
-import type { AdjRibOut, GroupMember } from './adj-rib-out.ts';
+import type { GroupMember } from './adj-rib-out.ts';
 import type { Receiver } from './receive.ts';
+import type { RouteExporter } from './route-exporter.ts';
 
 /** A peer that came back but never finishes (no End-of-RIB) keeps its stale routes no longer than this. */
 const STALE_LIMIT_MS = 360_000;
@@ -19,7 +20,7 @@ export class Neighbour {
   readonly dynamic: boolean;
   source: PathSource;
   receiver: Receiver | undefined;
-  readonly groups = new Map<Family, AdjRibOut>();
+  readonly groups = new Map<Family, RouteExporter>();
   /** Families whose End-of-RIB came in this session. */
   readonly endOfRib = new Set<Family>();
   /** RFC 7606 problems seen: attribute sets discarded or treated as withdraw. */

@@ -89,7 +89,7 @@ export class Speaker implements PeerHandler {
       6: new LocRib(this.ribs[6], this.sources, this.nextHops),
     };
     this.#listeners = new Listeners(options.transport, socket => this.#accept(socket));
-    this.#groups = new ExportGroups(this.ribs, this.sources);
+    this.#groups = new ExportGroups(this.ribs, this.sources, this.nextHops);
     this.#originated = new Originated(this.locRibs);
   }
 

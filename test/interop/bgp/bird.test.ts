@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BfdEndpoint } from '../../../routing/bgp/bfd/endpoint.ts';
 import type { Policy } from '../../../routing/bgp/policy/policy.ts';
-import type { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
+import { TcpTransport } from '../../../routing/bgp/session/tcp.ts';
+import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
 import { silentLogger } from '../../../src/observe/log.ts';
 import { Namespaces } from '../../harness/bgp/bench-net.ts';
 import { chosen, eventually, isUp, OURS, originate, Pair, THEIRS } from '../../harness/bgp/pair.ts';
@@ -157,6 +158,58 @@ protocol static second { ipv4 { preference 150; }; route 10.30.1.0/24 via 10.9.0
   const speaker = await pair.start(pair.config({ asn: 65001, families: [4], addPath: { receive: true } }));
   const paths = (): number => speaker.neighbours.get('peer')!.received(4);
   assert.equal(await eventually(paths, n => n === 2), 2);
+});
+
+test('BIRD: RFC 7911 we send several paths: both of two neighbours, and one is withdrawn', {
+  skip,
+}, async () => {
+  await using pair = new Pair('bird10');
+  const rr = `local ${THEIRS.v4} as 65001; neighbor ${OURS.v4} as 65001; connect delay time 1;
+  ipv4 { import all; export none; add paths rx; };`;
+  const bird = new Bird(pair.namespaces, pair.theirNetns, pair.directory.path, config(rr));
+  const base = pair.config({ asn: 65001, families: [4], reflectorClient: true, addPath: { send: true } });
+  // Two more speakers of ours, on addresses of our namespace, announce the same prefix.
+  const extra = ['10.9.0.11', '10.9.0.12'];
+  for (const address of extra)
+    Namespaces.command('ip', '-n', pair.ourNetns, 'addr', 'add', `${address}/24`, 'dev', 'va');
+  const speaker = await pair.start({
+    ...base,
+    peers: [
+      ...base.peers,
+      ...extra.map(address => ({
+        name: address,
+        address,
+        asn: 65001,
+        families: [4 as const],
+        passive: true,
+      })),
+    ],
+  });
+  const clients: Speaker[] = [];
+  for (const address of extra) {
+    const client = new Speaker({
+      config: {
+        asn: 65001,
+        routerId: address,
+        listen: [],
+        peers: [{ name: 'rr', address: OURS.v4, localAddress: address, asn: 65001, families: [4] }],
+        originate: originate('10.77.0.0/24'),
+      },
+      transport: new TcpTransport(pair.netns),
+      log: silentLogger(),
+    });
+    clients.push(client);
+    await client.start();
+  }
+  const hops = async (): Promise<string[]> => {
+    const text = await bird.ask('show route 10.77.0.0/24 all');
+    return [...text.matchAll(/BGP\.next_hop: (\S+)/g)].map(match => match[1]!).sort();
+  };
+  assert.deepEqual(await eventually(hops, sameAs(extra)), extra);
+  await clients[0]!.stop();
+  assert.deepEqual(await eventually(hops, sameAs(extra.slice(1))), extra.slice(1));
+  await clients[1]!.stop();
+  assert.equal(isUp(speaker), true);
 });
 
 test('BIRD: RFC 4724 our restart: BIRD keeps our routes, and sweeps what we do not announce again', {
