@@ -89,6 +89,18 @@ function calls(): SystemCalls {
   return loaded;
 }
 
+/**
+ * A C function by its declaration, for rooms of calls that have a file of their own (stream-io.ts). Answers below zero
+ * are turned into -errno with `lastErrno`.
+ */
+export function nativeFunction<F>(declaration: string): F {
+  return koffi.load(null).func(declaration) as F;
+}
+
+export function lastErrno(): number {
+  return koffi.errno();
+}
+
 /** The KernelError of the call that just failed. `op` says what was attempted, with its object. */
 export function lastError(op: string): KernelError {
   const errno = koffi.errno();
