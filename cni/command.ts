@@ -3,11 +3,13 @@
 //   podwire cni add|check|del|gc|status|version NETWORK [NETNS]     as cnitool: NETCONFPATH, CNI_PATH, CNI_IFNAME,
 //                                                                   CNI_ARGS, CAP_ARGS and CNI_CONTAINERID in the environment
 //   podwire cni serve [--socket PATH]                               answers launchers until it is told to stop
+//   podwire cni dhcp [--socketpath PATH] …                          keeps the leases of the dhcp plugin
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createLogger } from '../src/observe/log.ts';
+import { runDhcpDaemon } from './ipam/dhcp/command.ts';
 import { errorJson, toCniError } from './runtime/errors.ts';
 import { Fields, type JsonObject } from './runtime/fields.ts';
 import { findNetworkList } from './runtime/network-list.ts';
@@ -19,6 +21,8 @@ const USAGE = `usage: podwire cni add|check|del NETWORK NETNS
        podwire cni gc NETWORK [CONTAINER/IFNAME ...]     what is not named is removed
        podwire cni status|version NETWORK
        podwire cni serve [--socket PATH]
+       podwire cni dhcp [--socketpath PATH] [--statedir DIR] [--pidfile PATH] [--hostprefix DIR] [--broadcast]
+                        [--timeout 10s] [--resendmax 62s]
 environment: NETCONFPATH (/etc/cni/net.d), CNI_PATH, CNI_IFNAME (eth0), CNI_ARGS, CAP_ARGS (JSON), CNI_CONTAINERID,
              PODWIRE_CNI_SOCKET (${DEFAULT_CNI_SOCKET}), CNI_CACHE_DIR (${DEFAULT_CACHE_DIR})
 `;
@@ -33,6 +37,7 @@ export async function runCniCommand(
   const [verb, ...rest] = argv;
   try {
     if (verb === 'serve') return await serve(rest, environment);
+    if (verb === 'dhcp') return await runDhcpDaemon(rest);
     const [network, ...operands] = rest;
     if (verb === undefined || network === undefined) return usage();
     return await runVerb(verb, network, operands, environment);

@@ -1,4 +1,5 @@
 // The table of all CNI plugins podwire has: a new plugin is a line here and a name that the build gives the launcher.
+import { dhcp } from './ipam/dhcp/dhcp.ts';
 import { HostLocal } from './ipam/host-local/host-local.ts';
 import { staticIpam } from './ipam/static/static.ts';
 import { Bridge } from './main/bridge/bridge.ts';
@@ -38,6 +39,7 @@ const ALL: readonly Plugin[] = [
   ipvlan,
   dummy,
   vrf,
+  dhcp,
 ];
 
 export const PLUGINS: PluginTable = new Map(ALL.map(plugin => [plugin.name, plugin]));

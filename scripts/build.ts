@@ -51,6 +51,7 @@ const CNI_PLUGINS = [
   'ipvlan',
   'dummy',
   'vrf',
+  'dhcp',
 ];
 
 const entryPoints = Object.fromEntries(

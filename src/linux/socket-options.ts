@@ -15,6 +15,7 @@ import {
   SOL_SOCKET,
   sysBind,
   sysClose,
+  sysIoctl,
   sysSetsockopt,
   sysSocket,
 } from './ffi.ts';
@@ -32,6 +33,8 @@ const IPV6_V6ONLY = 26;
 const IPV6_MINHOPCOUNT = 73;
 const SO_BINDTODEVICE = 25;
 const TCP_NODELAY = 1;
+// asm-generic/ioctls.h, the same request as SIOCOUTQ
+const TIOCOUTQ = 0x5411;
 const TCP_MD5SIG_EXT = 32;
 const TCP_MD5SIG_FLAG_PREFIX = 1;
 const TCP_MD5SIG_MAXKEYLEN = 80;
@@ -125,6 +128,13 @@ export function setTcpMd5(fd: number, peer: string, key: string, prefixLength?: 
   value.writeUInt16LE(secret.length, 130);
   secret.copy(value, 136);
   sysSetsockopt(fd, IPPROTO_TCP, TCP_MD5SIG_EXT, value);
+}
+
+/** Bytes given to a UDP socket that have not left the machine yet: they wait for the interface, or for ARP. */
+export function unsentBytes(fd: number): number {
+  const value = Buffer.alloc(4);
+  sysIoctl(fd, TIOCOUTQ, value, `read the send queue of fd ${fd}`);
+  return value.readInt32LE(0);
 }
 
 /** The descriptor under a socket that Node accepted; Node has no public name for it. */

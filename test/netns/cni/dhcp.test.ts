@@ -1,0 +1,185 @@
+// The dhcp plugin and its daemon against busybox udhcpd: a server namespace, a veth, host-device moves one end into the
+// pod. vlan and ipvlan with dhcp run in test/netns/cni-uml.
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { DhcpDaemon } from '../../../cni/ipam/dhcp/daemon.ts';
+import { silentLogger } from '../../../src/observe/log.ts';
+import { DirectCniHost } from '../../harness/cni-direct.ts';
+import { startUdhcpd, type UdhcpServer } from '../../harness/udhcpd.ts';
+
+const skip =
+  process.getuid?.() !== 0 ? 'needs root' : existsSync('/bin/busybox') ? false : 'busybox is not installed';
+
+let host: DirectCniHost;
+let serverNs: string;
+let server: UdhcpServer;
+let daemon: DhcpDaemon;
+let serial = 0;
+
+before(async () => {
+  if (skip !== false) return;
+  host = new DirectCniHost();
+  serverNs = host.addPod();
+  await host.sh(
+    'ip link set lo up; ip link add br0 type bridge; ip addr add 10.66.0.1/24 dev br0; ip link set br0 up',
+    serverNs,
+  );
+  server = await startUdhcpd(host, serverNs, 'br0', {
+    address: '10.66.0.1',
+    start: '10.66.0.100',
+    end: '10.66.0.120',
+    options: [
+      'subnet 255.255.255.0',
+      'router 10.66.0.1',
+      'dns 10.66.0.2',
+      'domain pods.example',
+      'lease 600',
+    ],
+  });
+  daemon = await startDaemon();
+});
+
+after(async () => {
+  await daemon?.stop();
+  server?.stop();
+  host?.close();
+});
+
+async function startDaemon(timeoutMs = 2000): Promise<DhcpDaemon> {
+  const made = new DhcpDaemon({
+    ...{ socketPath: join(host.directory, 'dhcp.sock'), stateDir: join(host.directory, 'leases') },
+    ...{ log: silentLogger(), timeoutMs, resendMaxMs: 1000 },
+  });
+  await made.start();
+  return made;
+}
+
+/** A veth whose far end is a port of the server's bridge. */
+async function addDevice(): Promise<string> {
+  const n = serial++;
+  const far = `f${n}`;
+  await host.sh(`ip link add d${n} type veth peer name ${far} netns ${serverNs.split('/').at(-1)}`);
+  await host.sh(`ip link set ${far} master br0 up`, serverNs);
+  return `d${n}`;
+}
+
+function config(device: string, ipam: Record<string, unknown> = {}): Record<string, unknown> {
+  return {
+    ...{ cniVersion: '1.1.0', name: 'lan', type: 'host-device', device },
+    ipam: { type: 'dhcp', daemonSocketPath: join(host.directory, 'dhcp.sock'), ...ipam },
+  };
+}
+
+function leaseFiles(): string[] {
+  return readdirSync(join(host.directory, 'leases'));
+}
+
+test('ADD takes a lease, CHECK sees it, DEL releases it', { skip }, async () => {
+  const netns = host.addPod();
+  const conf = config(await addDevice(), {
+    request: [{ option: 'domain-name-servers' }, { option: '15' }],
+    provide: [{ option: 'host-name', fromArg: 'K8S_POD_NAME', value: 'unnamed' }],
+    priority: 77,
+  });
+  const env = { CNI_ARGS: 'IgnoreUnknown=1;K8S_POD_NAME=web-0' };
+  const result = await host.ok('ADD', { config: conf, netns, env });
+  const ip = (result.ips as { address: string; gateway: string }[])[0]!;
+  assert.match(ip.address, /^10\.66\.0\.1[0-2][0-9]\/24$/);
+  assert.equal(ip.gateway, '10.66.0.1');
+  assert.deepEqual(result.routes, [{ dst: '0.0.0.0/0', gw: '10.66.0.1', priority: 77 }]);
+  assert.deepEqual(result.dns, { nameservers: ['10.66.0.2'], domain: 'pods.example' });
+  assert.match(await host.sh('ip route', netns), /default via 10\.66\.0\.1 dev eth0 .*metric 77/);
+  assert.match(await host.sh('busybox ping -c 1 -W 2 10.66.0.1', netns), / 0% packet loss/);
+  assert.match(await server.leases(), new RegExp(`${ip.address.split('/')[0]} +web-0 `));
+  const checked = { config: { ...conf, prevResult: result }, netns, env };
+  await host.ok('CHECK', checked);
+
+  // As a main plugin calls it: while the interface is there.
+  await host.ok('DEL', { plugin: 'dhcp', config: conf, netns, env });
+  assert.match(await server.leases(), /web-0 +expired/);
+  assert.deepEqual(leaseFiles(), []);
+  await host.ok('DEL', { config: conf, netns, env });
+});
+
+test('a restarted daemon keeps its leases, GC releases those of pods that are gone', { skip }, async () => {
+  const netns = host.addPod();
+  const conf = config(await addDevice());
+  const result = await host.ok('ADD', { config: conf, netns, id: 'stays' });
+  await daemon.stop();
+  assert.equal((await host.run('STATUS', { config: conf })).json.code, 50);
+  daemon = await startDaemon();
+  await host.ok('STATUS', { config: conf });
+  await host.ok('CHECK', { config: { ...conf, prevResult: result }, netns, id: 'stays' });
+  const valid = [{ containerID: 'stays', ifname: 'eth0' }];
+  await host.ok('GC', { config: { ...conf, 'cni.dev/valid-attachments': valid } });
+  assert.equal(leaseFiles().length, 1);
+  await host.ok('GC', { config: { ...conf, 'cni.dev/valid-attachments': [] } });
+  assert.equal(leaseFiles().length, 0);
+  const lost = await host.run('CHECK', { config: { ...conf, prevResult: result }, netns, id: 'stays' });
+  assert.match(String(lost.json.msg), /there is no DHCP lease for stays\/lan\/eth0/);
+  await host.ok('DEL', { config: conf, netns, id: 'stays' });
+
+  const gone = host.addPod();
+  const second = config(await addDevice());
+  await host.ok('ADD', { config: second, netns: gone, id: 'gone' });
+  await daemon.stop();
+  await host.sh('true');
+  host.removePod(gone);
+  daemon = await startDaemon();
+  assert.deepEqual(leaseFiles(), [], 'a lease whose pod is gone is not kept');
+  await host.ok('DEL', { config: second, netns: gone, id: 'gone' });
+});
+
+test('a short lease is renewed, and the same address stays', { skip }, async () => {
+  const netns = host.addPod();
+  const device = await addDevice();
+  server.stop();
+  server = await startUdhcpd(host, serverNs, 'br0', {
+    ...{ address: '10.66.0.1', start: '10.66.0.100', end: '10.66.0.120' },
+    options: ['subnet 255.255.255.0', 'lease 4'],
+    settings: ['min_lease 2'],
+  });
+  const result = await host.ok('ADD', { config: config(device), netns, id: 'short' });
+  const address = (result.ips as { address: string }[])[0]!.address;
+  const file = join(host.directory, 'leases', leaseFiles()[0]!);
+  const expires = (): number => JSON.parse(readFileSync(file, 'utf8')).lease.expireAtMs;
+  const first = expires();
+  for (let waited = 0; expires() === first && waited < 6000; waited += 100) await pause(100);
+  assert.ok(expires() > first, 'the lease was extended');
+  await host.ok('CHECK', { config: { ...config(device), prevResult: result }, netns, id: 'short' });
+  assert.match(await host.sh('ip -br addr show eth0', netns), new RegExp(address));
+  await host.ok('DEL', { config: config(device), netns, id: 'short' });
+});
+
+test('no server, no daemon, wrong options: clear errors, and the device is back', { skip }, async () => {
+  const netns = host.addPod();
+  await host.sh('ip link add alone type veth peer name nobody; ip link set nobody up');
+  const silent = await host.run('ADD', { config: config('alone'), netns });
+  assert.equal(silent.json.code, 11, silent.stdout);
+  assert.match(String(silent.json.msg), /no DHCP server answered/);
+  assert.match(await host.sh('ip -br link show alone'), /alone/);
+  const cases: [Record<string, unknown>, number, RegExp][] = [
+    [{ daemonSocketPath: join(host.directory, 'none.sock') }, 11, /error dialing DHCP daemon/],
+    [{ request: [{ option: 'no-such' }] }, 7, /Can not parse option "no-such"/],
+    [{ request: [{ option: '255' }] }, 7, /Can not parse option "255"/],
+    [{ provide: [{ option: '60', value: 'x'.repeat(256) }] }, 7, /value too long/],
+    [{ suppress: ['routes'] }, 7, /unknown suppress value "routes"/],
+  ];
+  for (const [ipam, code, message] of cases) {
+    const { json, stdout } = await host.run('ADD', { config: config('alone', ipam), netns });
+    assert.equal(json.code, code, stdout);
+    assert.match(String(json.msg), message);
+    assert.match(await host.sh('ip -br link show alone'), /alone/);
+  }
+  await host.ok('DEL', {
+    config: config('alone', { daemonSocketPath: join(host.directory, 'none.sock') }),
+    netns,
+  });
+  writeFileSync(join(host.directory, 'leases', 'x.json'), '{"broken"');
+  await daemon.stop();
+  daemon = await startDaemon();
+  assert.deepEqual(leaseFiles(), []);
+});
