@@ -7,6 +7,7 @@ import { neighbourViews, statusView } from '../../../routing/bgp/looking-glass/s
 import type { Policy } from '../../../routing/bgp/policy/policy.ts';
 import type { LocRib } from '../../../routing/bgp/speaker/loc-rib.ts';
 import type { RouteSink } from '../../../routing/bgp/speaker/route-sink.ts';
+import { makeCidr } from '../../../src/lib/cidr.ts';
 import { wait } from '../../harness/bgp/bench-net.ts';
 import { configFor, Loopback, PORT, peerTo } from '../../harness/bgp/loopback.ts';
 import { chosen, eventually, originate } from '../../harness/bgp/pair.ts';
@@ -214,4 +215,36 @@ test('IPv6 over an IPv4 session, and IPv4 with an IPv6 next hop (RFC 4760, RFC 8
   const b = await loop.start(configFor('127.35.0.2', 65002, [peerTo('127.35.0.1', 65001)]), NO_GUARD);
   const wanted = ['10.1.0.0/24 via fd00::35', 'fd01::/64 via fd00::35'];
   assert.deepEqual(await eventually(() => chosen(b), has(...wanted)), wanted);
+});
+
+test('a large table to a peer that joins, then to one that lags, then taken back: nothing lost, nothing left', async () => {
+  await using loop = new Loopback();
+  const many = Array.from({ length: 30_000 }, (_, i) => ({
+    cidr: makeCidr(Uint8Array.of(20 + (i >> 16), (i >> 8) & 255, i & 255, 0), 24),
+    origin: 'test',
+    set: { med: i % 977 },
+  }));
+  const peers = [peerTo('127.36.0.2', 65002, { exportPolicy: TO_10 })];
+  const a = await loop.start(configFor('127.36.0.1', 65001, peers, { originate: many }), NO_GUARD);
+  const b = await loop.start(configFor('127.36.0.2', 65002, [peerTo('127.36.0.1', 65001)]), NO_GUARD);
+  const count = (): number => b.ribs[4].size;
+  assert.equal(await eventually(count, n => n === many.length, 30_000), many.length);
+  const { socket } = b.neighbours.get('127.36.0.1')!.peer.connection!;
+  socket.pause();
+  const changed = many.map(route => ({ ...route, set: { med: route.set.med + 1 } }));
+  await a.configure(configFor('127.36.0.1', 65001, peers, { originate: changed.slice(0, 20_000) }));
+  await wait(200);
+  await a.configure(configFor('127.36.0.1', 65001, peers, { originate: changed.slice(10_000, 20_000) }));
+  await wait(200);
+  socket.resume();
+  assert.equal(await eventually(count, n => n === 10_000, 30_000), 10_000);
+  const meds = new Set<number | undefined>();
+  b.ribs[4].forEachPath(path => meds.add(b.ribs[4].entry[path]!.attributes.med));
+  assert.ok(!meds.has(0), 'every route is the changed one');
+  await a.configure(configFor('127.36.0.1', 65001, peers));
+  assert.equal(await eventually(count, n => n === 0, 30_000), 0);
+  await b.settled();
+  b.store.collect();
+  a.store.collect();
+  assert.deepEqual([a.store.size, b.store.size, a.ribs[4].nets.size, b.ribs[4].nets.size], [0, 0, 0, 0]);
 });
