@@ -122,8 +122,8 @@ test('the server is killed at 20 moments of ADD; DEL by the next one leaves noth
   }
 });
 
-test('the stand-in is killed at 12 moments of ADD; GC leaves nothing', { skip }, async () => {
-  for (let round = 0; round < 12; round++) {
+test('the stand-in is killed at 8 moments of ADD; GC leaves nothing', { skip }, async () => {
+  for (let round = 0; round < 8; round++) {
     const netns = host.addPod();
     const request: CniRequest = { config: list()[0]!, netns, id: `node${round}`, withoutServer: true };
     const child = host.netns.run(() =>
@@ -133,11 +133,11 @@ test('the stand-in is killed at 12 moments of ADD; GC leaves nothing', { skip },
       }),
     );
     child.stdin!.on('error', () => {}).end(JSON.stringify(request.config));
-    await pause(150 + round * 25);
+    await pause(150 + round * 40);
     await kill(child);
     for (const config of list())
       await host.ok('GC', { config: { ...config, 'cni.dev/valid-attachments': [] }, withoutServer: true });
-    assert.deepEqual(await remains(), CLEAN, `killed after ${150 + round * 25} ms`);
+    assert.deepEqual(await remains(), CLEAN, `killed after ${150 + round * 40} ms`);
   }
 });
 
