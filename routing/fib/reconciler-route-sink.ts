@@ -39,6 +39,10 @@ export class ReconcilerRouteSink implements RouteSink {
     if (changes.length > 0) this.#hand();
   }
 
+  forgetResolutions(): void {
+    this.table.forgetResolutions();
+  }
+
   complete(): void {
     this.#held = false;
     this.#hand();

@@ -140,11 +140,21 @@ export class Speaker implements PeerHandler {
   nextHopsChanged(): void {
     const changed = this.nextHops.refresh();
     if (changed.size === 0) return;
+    this.#options.sink?.forgetResolutions();
     for (const family of FAMILIES) {
       const rib = this.ribs[family];
       rib.forEachPath(path => {
         if (changed.has(rib.entry[path]!.attributes.nextHop ?? '')) rib.touch(rib.netOf[path]!);
       });
+    }
+  }
+
+  /** Hands every route to the sink again: pools, and so tunnels, have changed. */
+  reprogram(): void {
+    this.#options.sink?.forgetResolutions();
+    for (const family of FAMILIES) {
+      const rib = this.ribs[family];
+      rib.forEachPath(path => rib.touch(rib.netOf[path]!));
     }
   }
 

@@ -7,6 +7,8 @@ import { neighbourViews, statusView } from '../../../routing/bgp/looking-glass/s
 import type { Policy } from '../../../routing/bgp/policy/policy.ts';
 import type { LocRib } from '../../../routing/bgp/speaker/loc-rib.ts';
 import type { RouteSink } from '../../../routing/bgp/speaker/route-sink.ts';
+import { ReconcilerRouteSink } from '../../../routing/fib/reconciler-route-sink.ts';
+import type { KernelState } from '../../../src/kernel/state.ts';
 import { makeCidr } from '../../../src/lib/cidr.ts';
 import { wait } from '../../harness/bgp/bench-net.ts';
 import { configFor, Loopback, PORT, peerTo } from '../../harness/bgp/loopback.ts';
@@ -141,6 +143,7 @@ test('a restart beside a dead peer: routes at once, End-of-RIB and sweep within 
   let completedMs = 0;
   const sink: RouteSink = {
     changed: (_loc: LocRib) => undefined,
+    forgetResolutions: () => undefined,
     complete: () => {
       completedMs = performance.now();
     },
@@ -247,4 +250,44 @@ test('a large table to a peer that joins, then to one that lags, then taken back
   b.store.collect();
   a.store.collect();
   assert.deepEqual([a.store.size, b.store.size, a.ribs[4].nets.size, b.ribs[4].nets.size], [0, 0, 0, 0]);
+});
+
+test('next hops: a path whose next hop cannot be reached is not chosen; it is when the resolver says otherwise', async () => {
+  await using loop = new Loopback();
+  let reachable = false;
+  const states: KernelState[] = [];
+  await loop.start(
+    configFor('127.37.0.1', 65001, [peerTo('127.37.0.2', 65002, { exportPolicy: TO_10 })], {
+      originate: originate('10.1.0.0/24'),
+    }),
+    NO_GUARD,
+  );
+  const sink = new ReconcilerRouteSink({ setDesired: state => states.push(state) });
+  const b = await loop.start(configFor('127.37.0.2', 65002, [peerTo('127.37.0.1', 65001)]), {
+    ...NO_GUARD,
+    sink,
+    resolver: address => (reachable ? { metric: 1, gateway: address, link: 'eth0' } : undefined),
+  });
+  assert.equal(
+    await eventually(
+      () => b.ribs[4].size,
+      n => n === 1,
+    ),
+    1,
+  );
+  assert.deepEqual(chosen(b), []);
+  assert.match(whyView(b, '10.1.0.0/24').paths[0]!.verdict, /lost by next hop reachable/);
+  reachable = true;
+  b.nextHopsChanged();
+  assert.deepEqual(await eventually(() => remote(b), has('10.1.0.0/24')), ['10.1.0.0/24']);
+  assert.deepEqual(states.at(-1)?.routes, [
+    { destination: '10.1.0.0/24', protocol: 214, metric: 1024, gateway: '10.255.0.1', link: 'eth0' },
+  ]);
+  sink.table.shape = (_destination, nextHop) => ({ gateway: nextHop, link: 'tunl0', onlink: true });
+  b.reprogram();
+  const shaped = await eventually(
+    () => states.at(-1)?.routes?.[0],
+    route => route?.link === 'tunl0',
+  );
+  assert.deepEqual([shaped?.link, shaped?.onlink], ['tunl0', true]);
 });
