@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { runTestsInUml, umlProblem } from '../../harness/uml.ts';
 
-const FILES = ['links.ts'];
+const FILES = ['links.ts', 'dhcp.ts'];
 const MODULES = ['8021q', 'ipvlan', 'dummy', 'vrf', 'veth', 'bridge'];
 
 test('CNI plugins in user-mode Linux', { skip: umlProblem() ?? false, timeout: 90_000 }, async t => {
