@@ -23,12 +23,14 @@ const dist = join(root, `.dist-${process.pid}`);
 const PROGRAMS: Record<string, string> = {
   podwire: 'src/cmd/podwire.ts',
   'kube-proxy': 'src/cmd/kube-proxy.ts',
+  flanneld: 'src/cmd/flanneld.ts',
 };
 
 /** Bundles that other programs start: the launcher's fallback, and worker threads under the names their makers use. */
 const PARTS: Record<string, string> = {
   cni: 'cni/runtime/main.ts',
   'sqlite-writer': 'src/store/sqlite-writer.ts',
+  'relay-worker': 'proxy/backend/userspace/apply/relay-worker.ts',
 };
 
 /** Every name under which the launcher is installed. */

@@ -10,6 +10,7 @@ import { writeSysctl } from '../linux/sysctl.ts';
 import type { Operation, OperationOf } from './diff.ts';
 import { mustReplaceLink, type ObjectMaps } from './objects.ts';
 import type { LinkState, RouteState } from './state.ts';
+import { findReplaceable } from './take-over.ts';
 import { buildTransaction } from './xtables-text.ts';
 
 export interface Failure {
@@ -48,9 +49,28 @@ export async function applyOperations(
     if (operation.kind === 'sysctl' && operation.desired !== undefined)
       applySysctl(operation, context, failures);
   const raised = early.filter(op => isNewLink(op) && !failures.some(failure => failure.operation === op));
-  sendBatch([...raised, ...late], context, failures, writeLate);
+  const refused: Failure[] = [];
+  sendBatch([...raised, ...late], context, refused, writeLate);
+  failures.push(...takeOverRoutes(refused, desired, context));
   await applyTables(operations, desired, context, failures);
   return failures;
+}
+
+/** Sends again, as replacements, what only a predecessor's route is in the way of; the failures that remain. */
+function takeOverRoutes(refused: Failure[], desired: ObjectMaps, context: ApplyContext): Failure[] {
+  const routes = refused.flatMap(({ operation, error }) =>
+    operation.kind === 'route' && operation.desired && error.code === 'EEXIST' ? [operation.desired] : [],
+  );
+  if (routes.length === 0) return refused;
+  const replaceable = findReplaceable(routes, desired, context);
+  const mayReplace = ({ operation }: Failure): boolean =>
+    operation.kind === 'route' && operation.desired !== undefined && replaceable.has(operation.desired);
+  const remaining = refused.filter(failure => !mayReplace(failure));
+  const again = refused.filter(mayReplace).map(({ operation }) => operation);
+  sendBatch(again, context, remaining, (batch, { desired: route }) =>
+    batch.addRoute({ ...(route as RouteState), replace: true }),
+  );
+  return remaining;
 }
 
 function sendBatch(

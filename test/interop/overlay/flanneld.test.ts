@@ -1,0 +1,298 @@
+// A node of flannel's and a node of ours in one overlay, and flannel replaced by ours under traffic. Flannel's part is
+// played by hand (flannel-node.ts); ours is the flanneld program beside our API server.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { parseNetConf } from '../../../routing/subnet/net-conf.ts';
+import type { Node } from '../../../src/api/types.ts';
+import { RESOURCE } from '../../../src/client/resources.ts';
+import { type ControlPlane, startControlPlane } from '../../harness/control-plane.ts';
+import { SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
+import { OverlayCluster } from '../../netns/overlay/cluster.ts';
+import { FlannelNode } from './flannel-node.ts';
+import { bringIn, eventually, FlanneldProcess } from './flanneld-process.ts';
+
+const NET_CONF =
+  '{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/56","Backend":{"Type":"vxlan"}}';
+const PREFIX = 'flannel.alpha.coreos.com';
+const limits = { skip: SKIP_UNLESS_ROOT, timeout: 120_000 };
+
+type BareHost = ReturnType<OverlayCluster['addBareHost']>;
+
+class Stage {
+  readonly plane: ControlPlane;
+  readonly cluster: OverlayCluster;
+  readonly #ends: (() => unknown)[] = [];
+
+  constructor(plane: ControlPlane, name: string) {
+    this.plane = plane;
+    this.cluster = new OverlayCluster(name, parseNetConf(NET_CONF));
+    this.#ends.push(() => this.cluster.close());
+  }
+
+  /** A host with its Node object, and the API server's port in it. */
+  async host(n: number): Promise<BareHost> {
+    const bare = this.cluster.addBareHost({ n });
+    await this.plane.admin.create(RESOURCE.nodes, {
+      metadata: { name: bare.name },
+      spec: { podCIDR: `10.244.${n}.0/24`, podCIDRs: [`10.244.${n}.0/24`, `fd00:10:244:${n}::/64`] },
+    });
+    const port = Number(new URL(this.plane.admin.config.server).port);
+    this.#ends.push(bringIn(bare.host, port));
+    return bare;
+  }
+
+  flanneld(bare: BareHost, ...args: string[]): FlanneldProcess {
+    const kube = ['--kube-subnet-mgr', '--kubeconfig-file', this.plane.kubeconfig, '--ip-masq'];
+    const made = new FlanneldProcess(bare.host, {
+      args: [...kube, '--iface=eth0', ...args],
+      env: { NODE_NAME: bare.name },
+      netConf: NET_CONF,
+    });
+    this.#ends.push(() => made.close());
+    return made;
+  }
+
+  flannel(bare: BareHost, n: number): FlannelNode {
+    const ip = (text: string): string => text.slice(0, text.indexOf('/'));
+    return new FlannelNode({
+      name: bare.name,
+      host: bare.host,
+      publicIp: ip(bare.underlayAddresses[0]!),
+      publicIpv6: ip(bare.underlayAddresses[1]!),
+      subnet: `10.244.${n}.0/24`,
+      subnetV6: `fd00:10:244:${n}::/64`,
+      mac: `0a:58:0a:f4:0${n}:00`,
+      macV6: `0a:58:0a:f6:0${n}:00`,
+    });
+  }
+
+  node(name: string): Promise<Node> {
+    return this.plane.admin.get(RESOURCE.nodes, name);
+  }
+
+  async close(): Promise<void> {
+    for (const end of this.#ends.reverse()) await end();
+    for (const node of (await this.plane.admin.list(RESOURCE.nodes)).items)
+      await this.plane.admin.delete(RESOURCE.nodes, node.metadata.name);
+  }
+}
+
+async function exchange(one: BareHost, two: BareHost): Promise<void> {
+  for (const [from, to] of [
+    [one, two],
+    [two, one],
+  ] as const) {
+    const { v4, v6 } = to.podAddresses;
+    assert.deepEqual(await from.pod.ask(v4, 80), { server: to.name, client: from.podAddresses.v4 });
+    assert.deepEqual(await from.pod.ask(v6, 80), { server: to.name, client: from.podAddresses.v6 });
+    assert.equal(await from.pod.outcome(v4, 53, { protocol: 'udp' }), to.name);
+  }
+}
+
+/** One datagram after the other, each with its answer, until told to stop: how many went and how many were lost. */
+function startTraffic(from: BareHost, to: BareHost): () => Promise<{ sent: number; lost: number }> {
+  let stopped = false;
+  const count = { sent: 0, lost: 0 };
+  const done = (async () => {
+    while (!stopped) {
+      count.sent++;
+      const answer = await from.pod.outcome(to.podAddresses.v4, 53, { protocol: 'udp', timeoutMs: 300 });
+      if (answer !== to.name) count.lost++;
+      await new Promise(resolve => setTimeout(resolve, 2));
+    }
+  })();
+  return async () => {
+    stopped = true;
+    await done;
+    return count;
+  };
+}
+
+describe('flanneld beside flannel', limits, () => {
+  let plane: ControlPlane;
+  before(async () => {
+    plane = await startControlPlane();
+  });
+  after(() => plane.stop());
+
+  test('a node programmed by hand from annotations exchanges traffic with ours', limits, async t => {
+    const stage = new Stage(plane, 'fd');
+    t.after(() => stage.close());
+    const [ours, theirs] = [await stage.host(1), await stage.host(2)];
+    const flanneld = stage.flanneld(ours);
+    flanneld.start();
+    await flanneld.ready();
+    const flannel = stage.flannel(theirs, 2);
+    await flannel.makeDevice();
+    await flannel.announce(plane.admin);
+    const node = await eventually('annotations of our node', async () => {
+      const found = await stage.node('n1');
+      return found.metadata?.annotations?.[`${PREFIX}/backend-v6-data`] ? found : undefined;
+    });
+    assert.equal(node.metadata?.annotations?.[`${PREFIX}/public-ip`], '10.99.0.1');
+    assert.equal(node.metadata?.annotations?.[`${PREFIX}/public-ipv6`], 'fd99::1');
+    const condition = node.status?.conditions?.find(entry => entry.type === 'NetworkUnavailable');
+    assert.equal(condition?.status, 'False');
+    assert.equal(condition?.reason, 'FlannelIsUp');
+    await flannel.addPeer(node);
+    await eventually('our node knows the other', async () => (await flanneld.overlay()).peers.length === 2);
+    await eventually('the kernel of our node', async () => (await flanneld.diff()).length === 0);
+    await exchange(ours, theirs);
+
+    await t.test('the subnet file is as flannel writes it', () => {
+      assert.equal(
+        flanneld.subnetEnv(),
+        'FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_IPV6_NETWORK=fd00:10:244::/56\n' +
+          'FLANNEL_IPV6_SUBNET=fd00:10:244:1::1/64\nFLANNEL_MTU=1430\nFLANNEL_IPMASQ=true\n',
+      );
+    });
+
+    await t.test('status tells peers, probes and last change; health and metrics answer', async () => {
+      const report = await flanneld.overlay(true);
+      assert.equal(report.ready, true);
+      assert.deepEqual(
+        report.peers.map(({ node: name, publicIp, vtepMac, probe }) => [
+          name,
+          publicIp,
+          vtepMac,
+          probe?.result,
+        ]),
+        [
+          ['n2', '10.99.0.2', '0a:58:0a:f4:02:00', 'reachable'],
+          ['n2', 'fd99::2', '0a:58:0a:f6:02:00', 'reachable'],
+        ],
+      );
+      assert.match(report.peers[0]!.lastChange ?? '', /^\d{4}-/);
+      assert.equal((await flanneld.get('/healthz')).code, 200);
+      const metrics = (await flanneld.get('/metrics')).stdout;
+      assert.match(metrics, /podwire_overlay_peers\{family="ipv4"\} 1/);
+    });
+
+    await t.test('a peer with a hostile annotation is refused, with an Event and a metric', async () => {
+      await plane.admin.create(RESOURCE.nodes, {
+        metadata: {
+          name: 'bad',
+          annotations: {
+            [`${PREFIX}/kube-subnet-manager`]: 'true',
+            [`${PREFIX}/backend-type`]: 'vxlan',
+            [`${PREFIX}/backend-data`]: '{"VNI":1,"VtepMAC":"ff:ff:ff:ff:ff:ff"}',
+            [`${PREFIX}/public-ip`]: '10.99.0.66',
+          },
+        },
+        spec: { podCIDR: '10.244.66.0/24', podCIDRs: ['10.244.66.0/24'] },
+      });
+      const event = await eventually('an Event on the bad node', async () =>
+        (await plane.admin.list(RESOURCE.events)).items.find(entry => entry.involvedObject.name === 'bad'),
+      );
+      assert.equal(event.reason, 'BadBackendData');
+      const metrics = (await flanneld.get('/metrics')).stdout;
+      assert.match(metrics, /podwire_overlay_refused_peers\{reason="BadBackendData"\} 1/);
+      await exchange(ours, theirs);
+    });
+
+    await t.test('a route deleted by hand comes back, with an Event and a metric', async () => {
+      await ours.host.run('ip', ['route', 'del', '10.244.2.0/24']);
+      await eventually('the route', async () => {
+        const { stdout } = await ours.host.run('ip', ['route', 'show', '10.244.2.0/24']);
+        return stdout.includes('flannel.1');
+      });
+      const event = await eventually('an Event on our node', async () =>
+        (await plane.admin.list(RESOURCE.events)).items.find(entry => entry.reason === 'OverlayRepaired'),
+      );
+      assert.match(event.message ?? '', /10\.244\.2\.0\/24/);
+      assert.match(
+        (await flanneld.get('/metrics')).stdout,
+        /podwire_kernel_repairs_total\{.*kind="route".*\} 1/,
+      );
+    });
+
+    await t.test('the underlay gets another MTU and another address', async () => {
+      ours.host.rt.setLink('eth0', { mtuBytes: 1400 });
+      await eventually('MTU in the subnet file', () => flanneld.subnetEnv().includes('FLANNEL_MTU=1330'));
+      ours.host.rt.setLink('eth0', { mtuBytes: 1500 });
+      ours.host.rt.delAddress({ link: 'eth0', address: '10.99.0.1/24' });
+      ours.host.rt.addAddress({ link: 'eth0', address: '10.99.0.101/24' });
+      await eventually('the new address in the annotation', async () => {
+        const changed = await stage.node('n1');
+        return changed.metadata?.annotations?.[`${PREFIX}/public-ip`] === '10.99.0.101';
+      });
+      await eventually('the device on the new address', async () => {
+        const { stdout } = await ours.host.run('ip', ['-d', 'link', 'show', 'flannel.1']);
+        return stdout.includes('local 10.99.0.101');
+      });
+    });
+  });
+
+  test('flannel is replaced by ours under traffic without losing a packet', limits, async t => {
+    const stage = new Stage(plane, 'fr');
+    t.after(() => stage.close());
+    const hosts = [await stage.host(1), await stage.host(2)] as const;
+    const flannels = hosts.map((host, at) => stage.flannel(host, at + 1));
+    for (const flannel of flannels) {
+      await flannel.makeDevice();
+      await flannel.makeRules('10.244.0.0/16');
+      await flannel.announce(plane.admin);
+    }
+    await flannels[0]!.addPeer(await stage.node('n2'));
+    await flannels[1]!.addPeer(await stage.node('n1'));
+    await exchange(...hosts);
+    const index = (host: BareHost): number | undefined => host.host.rt.getLink('flannel.1')?.index;
+    const before = hosts.map(index);
+
+    const stops = [startTraffic(hosts[0], hosts[1]), startTraffic(hosts[1], hosts[0])];
+    t.after(() => Promise.all(stops.map(stop => stop())));
+    const ours: FlanneldProcess[] = [];
+    for (const host of hosts) {
+      const flanneld = stage.flanneld(host);
+      ours.push(flanneld);
+      flanneld.start();
+      await flanneld.ready();
+      await eventually('nothing left to do', async () => (await flanneld.diff()).length === 0);
+    }
+    for (const stop of stops) {
+      const { sent, lost } = await stop();
+      assert.ok(sent > 50, `only ${sent} datagrams were sent`);
+      assert.equal(lost, 0, `${lost} of ${sent} datagrams were lost`);
+    }
+    assert.deepEqual(hosts.map(index), before, 'the devices were taken over, not made again');
+    await exchange(...hosts);
+
+    await t.test('kill -9 and a new start lose nothing either', async () => {
+      const stop = startTraffic(hosts[0], hosts[1]);
+      await ours[0]!.kill('SIGKILL');
+      await new Promise(resolve => setTimeout(resolve, 300));
+      ours[0]!.start();
+      await ours[0]!.ready();
+      const { sent, lost } = await stop();
+      assert.equal(lost, 0, `${lost} of ${sent} datagrams were lost`);
+      assert.deepEqual(hosts.map(index), before);
+    });
+  });
+
+  test('bad input ends the program with one sentence that says everything', limits, async t => {
+    const stage = new Stage(plane, 'fb');
+    t.after(() => stage.close());
+    const host = await stage.host(1);
+    const refused = async (netConf: string, args: string[]): Promise<string> => {
+      const kube = ['--kube-subnet-mgr', '--kubeconfig-file', plane.kubeconfig];
+      const flanneld = new FlanneldProcess(host.host, {
+        args: [...kube, ...args],
+        env: { NODE_NAME: 'n1' },
+        netConf,
+      });
+      flanneld.start();
+      assert.notEqual(await flanneld.ended(), 0);
+      await flanneld.close();
+      return flanneld.output;
+    };
+    const conf = await refused(
+      '{"Network":"10.244.0.0/33","EnableIPv6":true,"Backend":{"Type":"vxlan","VNI":-1}}',
+      [],
+    );
+    for (const part of ['Network', 'IPv6Network', 'Backend.VNI']) assert.match(conf, new RegExp(part));
+    const iface = await refused(NET_CONF, ['--iface=nosuch0']);
+    assert.match(iface, /--iface nosuch0.*eth0 \(10\.99\.0\.1/);
+    const flags = await refused(NET_CONF, ['--healthz-port=x', '--public-ip', '1.2.3', '--iface-regex', '(']);
+    for (const part of ['healthz-port', '1.2.3', 'iface-regex']) assert.match(flags, new RegExp(part));
+  });
+});
