@@ -5,13 +5,18 @@ import type { EndpointSlice, Node, Service } from '../src/api/types.ts';
 import type { KernelState } from '../src/kernel/state.ts';
 import { errorMessage } from '../src/lib/errors.ts';
 import { type Problem, problemKey } from '../src/lib/problem.ts';
+import type { Netns } from '../src/linux/netns.ts';
 import type { Logger } from '../src/observe/log.ts';
+import type { ProxyBackend } from './backend/backend.ts';
+import { IptablesBackend } from './backend/iptables/backend.ts';
 import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig } from './backend/iptables/plan/config.ts';
-import { IptablesPlanner } from './backend/iptables/plan/plan.ts';
+import type { NftRepair } from './backend/nftables/apply/keeper.ts';
+import { NftablesBackend } from './backend/nftables/backend.ts';
+import { DEFAULT_NFTABLES_CONFIG, type NftablesConfig } from './backend/nftables/plan/config.ts';
 import { type HealthCheck, ServiceModel } from './model/model.ts';
 import { serviceKey } from './model/services.ts';
 import type { NodeTopology } from './model/topology.ts';
-import type { Family, ResolvedPort } from './model/types.ts';
+import type { Endpoint, Family, ResolvedPort, ServicePort } from './model/types.ts';
 import { SyncLimiter } from './sync-limiter.ts';
 
 const ZONE_LABEL = 'topology.kubernetes.io/zone';
@@ -31,7 +36,16 @@ export interface SyncResult {
 export interface ServiceProxyOptions {
   nodeName: string;
   families?: readonly Family[];
+  /** Where rules are kept; iptables unless told. */
+  mode?: 'iptables' | 'nftables';
   iptables?: Partial<IptablesConfig>;
+  /** What is not said here is taken from `iptables`, as far as both modes know it. */
+  nftables?: Partial<NftablesConfig>;
+  /** Where the nftables mode writes, and verifies so often; its own namespace and every minute unless told. */
+  netns?: Netns;
+  verifyIntervalMs?: number;
+  /** nftables mode: what somebody else had changed. */
+  onRepair?: (repairs: NftRepair[]) => void;
   /** --iptables-min-sync-period; adaptive when absent. */
   minSyncPeriodMs?: number;
   /** The whole desired state, each time it changed. */
@@ -44,16 +58,33 @@ export interface ServiceProxyOptions {
   log?: Logger;
 }
 
+function createBackend(options: ServiceProxyOptions, families: readonly Family[]): ProxyBackend {
+  const iptables = { ...DEFAULT_IPTABLES_CONFIG, ...options.iptables };
+  if (options.mode !== 'nftables') return new IptablesBackend({ ...options, families, config: iptables });
+  const { masqueradeMark, masqueradeAll, localDetector, nodePortAddresses, nodeIps, randomFully } = iptables;
+  return new NftablesBackend({
+    ...options,
+    families,
+    config: {
+      ...DEFAULT_NFTABLES_CONFIG,
+      ...{ masqueradeMark, masqueradeAll, localDetector, nodeIps, randomFully },
+      ...(nodePortAddresses ? { nodePortAddresses } : {}),
+      ...options.nftables,
+    },
+  });
+}
+
 export class ServiceProxy {
   readonly #options: ServiceProxyOptions;
   readonly #model: ServiceModel;
-  readonly #planner: IptablesPlanner;
+  readonly #backend: ProxyBackend;
   readonly #limiter: SyncLimiter;
   readonly #services = new Set<string>();
   readonly #slices = new Set<string>();
   #haveServices = false;
   #haveSlices = false;
   #full = true;
+  #syncing = false;
   #ready = false;
   #reported = new Set<string>();
   #retry: NodeJS.Timeout | undefined;
@@ -63,7 +94,7 @@ export class ServiceProxy {
     this.#options = options;
     const families = options.families ?? [4, 6];
     this.#model = new ServiceModel({ name: options.nodeName }, families);
-    this.#planner = new IptablesPlanner({ ...DEFAULT_IPTABLES_CONFIG, ...options.iptables }, families);
+    this.#backend = createBackend(options, families);
     this.#limiter = new SyncLimiter(() => this.#sync(), options.minSyncPeriodMs);
   }
 
@@ -124,6 +155,11 @@ export class ServiceProxy {
     return this.#model.ports();
   }
 
+  /** Every endpoint of a service port, also those that no policy may use: for explanations. */
+  candidates(port: ServicePort): readonly Endpoint[] {
+    return this.#model.candidates(port);
+  }
+
   problems(): Problem[] {
     return this.#model.problems();
   }
@@ -139,10 +175,11 @@ export class ServiceProxy {
   stop(): void {
     this.#limiter.stop();
     clearTimeout(this.#retry);
+    this.#backend.stop();
   }
 
   get #pending(): boolean {
-    return this.#full || this.#model.hasChanges;
+    return this.#full || this.#syncing || this.#model.hasChanges;
   }
 
   #addService(service: Service): void {
@@ -175,14 +212,14 @@ export class ServiceProxy {
     const started = performance.now();
     const full = this.#full;
     this.#full = false;
+    this.#syncing = true;
     const { ports } = this.#model.update();
-    for (const [id, resolved] of ports) this.#planner.set(id, resolved);
+    for (const [id, resolved] of ports) this.#backend.set(id, resolved);
     try {
-      if (full || ports.size > 0) {
-        this.#options.setDesired(this.#planner.plan());
-        await this.#options.settled?.();
-      }
+      if (full || ports.size > 0) await this.#backend.sync(full);
+      this.#syncing = false;
     } catch (error) {
+      this.#syncing = false;
       this.#full = true;
       this.#options.log?.error({ retryMs: RETRY_MS }, `sync proxy rules: ${errorMessage(error)}`);
       clearTimeout(this.#retry);
@@ -195,7 +232,7 @@ export class ServiceProxy {
       durationMs: performance.now() - started,
       changedPorts: ports.size,
       services: this.#services.size,
-      endpoints: this.#planner.endpoints,
+      endpoints: this.#backend.endpoints,
     };
     this.#options.log?.debug({ ...result }, 'proxy rules synced');
     this.#options.onHealthChecks?.([...this.#model.healthChecks()]);

@@ -6,7 +6,7 @@ import { Claims } from './claims.ts';
 import { endpointsOf, type ParsedSlice, parseSlice } from './endpoints.ts';
 import { parseService, serviceKey } from './services.ts';
 import { type NodeTopology, resolvePort } from './topology.ts';
-import type { Family, ResolvedPort, ServicePort } from './types.ts';
+import type { Endpoint, Family, ResolvedPort, ServicePort } from './types.ts';
 
 interface ServiceEntry {
   ports: ServicePort[];
@@ -127,6 +127,13 @@ export class ServiceModel {
   /** All service ports, in no particular order. */
   *ports(): Iterable<ResolvedPort> {
     for (const ports of this.#resolved.values()) yield* ports.values();
+  }
+
+  /** Every endpoint of a service port, also those that no policy may use: for explanations. */
+  candidates(port: ServicePort): readonly Endpoint[] {
+    const slices = this.#slices.get(port.service)?.values() ?? [];
+    const portName = port.name.slice(port.service.length + 1);
+    return endpointsOf(slices, port.family, portName, port.protocol, this.#node.name);
   }
 
   portsOf(service: string): Iterable<ResolvedPort> {

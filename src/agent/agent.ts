@@ -17,11 +17,13 @@ import { KubeClient } from '../client/client.ts';
 import { Informer } from '../client/informer.ts';
 import { loadKubeconfig } from '../client/kubeconfig.ts';
 import { RESOURCE } from '../client/resources.ts';
+import { type Explanation, explainFlow, type Flow } from '../explain/service.ts';
 import { KernelReconciler } from '../kernel/reconciler.ts';
 import { CriClient } from '../kubelet/cri-client.ts';
 import { Kubelet } from '../kubelet/kubelet.ts';
 import type { ProbeRequest } from '../lab/proof.ts';
 import { Netns } from '../linux/netns.ts';
+import { Rtnetlink } from '../linux/rtnetlink.ts';
 import { AdminServer } from '../observe/admin-server.ts';
 import { createLogger } from '../observe/log.ts';
 import { writeConflist } from './cni-config.ts';
@@ -128,6 +130,7 @@ export class Agent {
       'GET /overlay': () => this.#overlay.status(),
       'GET /diff': () => this.#reconciler.diff(),
       'POST /verify': () => this.#reconciler.verify(),
+      'POST /explain': ({ body }) => this.#explain(body as Flow),
       'POST /probe': ({ body }) => runProbe(body as ProbeRequest, this.#cri, this.#dns.addresses),
     });
   }
@@ -159,6 +162,16 @@ export class Agent {
     ]);
     await this.#reconciler.stop();
     await this.#client.close();
+  }
+
+  #explain(flow: Flow): Explanation {
+    using links = Rtnetlink.open(this.#netns);
+    return explainFlow(flow, {
+      ports: this.#proxy.ports(),
+      candidates: resolved => this.#proxy.candidates(resolved.port),
+      nodeIps: links.listAddresses().map(({ address }) => address.slice(0, address.indexOf('/'))),
+      clusterCidrs: this.#options.clusterCidrs,
+    });
   }
 
   /** Lets containerd start pods once the overlay is in the kernel. */

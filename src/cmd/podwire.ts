@@ -5,6 +5,7 @@ import { agentCommand } from './agent.ts';
 import { apiserverCommand } from './apiserver.ts';
 import { controllersCommand } from './controllers.ts';
 import { reportError } from './errors.ts';
+import { explainCommand } from './explain.ts';
 import { imagesCommand } from './images.ts';
 import {
   diffCommand,
@@ -39,6 +40,7 @@ for (const command of [
   logsCommand(),
   execCommand(),
   diffCommand(),
+  explainCommand(),
   downCommand(),
 ])
   program.addCommand(command);
