@@ -8,11 +8,12 @@ import { Iptables, type IptablesBackend } from '../src/linux/iptables.ts';
 import type { Netns } from '../src/linux/netns.ts';
 import { Nftables } from '../src/linux/nftables.ts';
 import type { Logger } from '../src/observe/log.ts';
+import { TABLE } from './backend/nftables/plan/names.ts';
 
 export type ProxyMode = 'iptables' | 'nftables' | 'userspace';
 
-/** The table of upstream's nftables mode, and of ours. */
-export const NFT_TABLE = 'kube-proxy';
+/** The table of upstream's nftables mode. */
+export const UPSTREAM_TABLE = 'kube-proxy';
 
 /** Beginnings of chain names; -XLB- and KUBE-MARK-DROP are of kube-proxy before 1.24. */
 const IPTABLES_CHAINS = [
@@ -48,7 +49,8 @@ export async function cleanupRules(options: CleanupOptions): Promise<string[]> {
     ...(options.keep === 'iptables' ? [] : IPTABLES_CHAINS),
     ...(options.keep === 'userspace' ? [] : USERSPACE_CHAINS),
   ];
-  if (options.keep !== 'nftables') problems.push(...removeNftTables(options));
+  problems.push(...removeNftTable(options, UPSTREAM_TABLE));
+  if (options.keep !== 'nftables') problems.push(...removeNftTable(options, TABLE));
   for (const backend of await usedBackends(options))
     try {
       await removeChains(options, backend, prefixes);
@@ -59,15 +61,14 @@ export async function cleanupRules(options: CleanupOptions): Promise<string[]> {
   return problems;
 }
 
-function removeNftTables({ netns }: CleanupOptions): string[] {
+function removeNftTable({ netns }: CleanupOptions, table: string): string[] {
   const problems: string[] = [];
   for (const family of ['ip', 'ip6'] as const)
     try {
       using nft = Nftables.open(netns);
-      if (nft.getTable(family, NFT_TABLE) !== undefined)
-        nft.transaction(batch => batch.delTable(family, NFT_TABLE));
+      if (nft.getTable(family, table) !== undefined) nft.transaction(batch => batch.delTable(family, table));
     } catch (error) {
-      problems.push(`table ${family} ${NFT_TABLE}: ${errorMessage(error)}`);
+      problems.push(`table ${family} ${table}: ${errorMessage(error)}`);
     }
   return problems;
 }

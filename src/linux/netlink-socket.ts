@@ -85,6 +85,7 @@ export class NetlinkSocket implements Disposable {
   readonly #buffer = Buffer.allocUnsafe(RECEIVE_BYTES);
   #sequence = 1;
   #closed = false;
+  #portId = 0;
 
   private constructor(fd: number) {
     this.#fd = fd;
@@ -113,11 +114,24 @@ export class NetlinkSocket implements Disposable {
     if (sent < 0) throw new KernelError(op, -sent, errnoName(-sent));
   }
 
-  /** Sends the messages that begin at `offsets` of the writer, acknowledged; returns those that failed. */
-  transact(writer: MessageWriter, offsets: readonly number[], op = 'netlink batch'): RequestFailure[] {
+  /** The socket's address, which notifications of its changes carry; 0 before the first answer. */
+  get portId(): number {
+    return this.#portId;
+  }
+
+  /**
+   * Sends the messages that begin at `offsets` of the writer, acknowledged; returns those that failed. `perSend` may be
+   * Infinity where all must arrive at once.
+   */
+  transact(
+    writer: MessageWriter,
+    offsets: readonly number[],
+    op = 'netlink batch',
+    perSend = BATCH_SIZE,
+  ): RequestFailure[] {
     const failures: RequestFailure[] = [];
-    for (let first = 0; first < offsets.length; first += BATCH_SIZE) {
-      const last = Math.min(first + BATCH_SIZE, offsets.length) - 1;
+    for (let first = 0; first < offsets.length; first += perSend) {
+      const last = Math.min(first + perSend, offsets.length) - 1;
       const end = last + 1 < offsets.length ? offsets[last + 1]! : writer.length;
       this.#transactPart(writer.buffer, offsets, first, last, end, op, failures);
     }
@@ -144,6 +158,7 @@ export class NetlinkSocket implements Disposable {
         if (message.type !== NLMSG.ERROR) continue;
         const index = first + ((message.sequence - base) >>> 0);
         if (index > last) continue;
+        this.#portId = message.port;
         const answer = decodeError(message);
         if (answer.errno !== 0) failures.push({ index, answer });
         if (index === last) return;
@@ -221,6 +236,33 @@ export class NetlinkSocket implements Disposable {
         if (item !== undefined) items.push(item);
         if ((message.flags & NLM_F_MULTI) === 0) return interrupted ? undefined : items;
       }
+    }
+  }
+
+  /**
+   * A dump read part by part, for tables so large that reading one at a stretch would hold everything up. Ends with true
+   * when the table held still; after false what was read may be incomplete. Nothing else may be asked meanwhile.
+   */
+  *dumpParts(
+    encode: (writer: MessageWriter, flags: number) => void,
+    op: string,
+  ): Generator<NetlinkMessage[], boolean> {
+    const writer = new MessageWriter(256);
+    encode(writer, NLM_F_DUMP);
+    const sequence = this.#stamp(writer);
+    this.#send(writer.view(), op);
+    let consistent = true;
+    for (;;) {
+      const messages = decodeMessages(this.#receive(op)).filter(message => message.sequence === sequence);
+      for (const message of messages) {
+        if ((message.flags & NLM_F_DUMP_INTR) !== 0) consistent = false;
+        if (message.type === NLMSG.ERROR) throw refusal(op, decodeError(message));
+        if (message.type === NLMSG.DONE) {
+          checkDone(message, op);
+          return consistent;
+        }
+      }
+      yield messages;
     }
   }
 

@@ -17,17 +17,19 @@ import {
   NFTA_CHAIN,
   NFTA_GEN_ID,
   NFTA_RULE,
+  NFTA_SET,
   NFTA_TABLE,
   type NftFamily,
 } from '../codec/nft/constants.ts';
-import { decodeElements, type Element, encodeElements } from '../codec/nft/set.ts';
+import { scanElements } from '../codec/nft/scan.ts';
+import { decodeElements, decodeSet, type Element, encodeElements, type SetInfo } from '../codec/nft/set.ts';
 import { hasCode, KernelError, PodwireError } from '../lib/errors.ts';
 import { NetlinkSocket, refusal } from './netlink-socket.ts';
 import type { Netns } from './netns.ts';
 
 const NETLINK_NETFILTER = 12;
-/** NetlinkSocket.transact splits longer batches, which a transaction must not be. */
-const MAX_MESSAGES = 500;
+/** The kernel takes a transaction in one piece, which must fit the socket's send buffer. */
+const MAX_TRANSACTION_BYTES = 3 << 20;
 
 export class Nftables implements Disposable {
   readonly #socket: NetlinkSocket;
@@ -49,13 +51,19 @@ export class Nftables implements Disposable {
     const batch = new NftBatch(options.generation);
     fill(batch);
     if (batch.isEmpty) return;
-    if (batch.offsets.length > MAX_MESSAGES)
-      throw new PodwireError('TOO_LARGE', `an nftables transaction of ${batch.offsets.length} messages`);
+    if (batch.writer.length > MAX_TRANSACTION_BYTES)
+      throw new PodwireError('TOO_LARGE', `an nftables transaction of ${batch.writer.length} bytes`);
     batch.finish();
-    const failures = this.#socket.transact(batch.writer, batch.offsets, 'nftables transaction');
+    const { writer, offsets } = batch;
+    const failures = this.#socket.transact(writer, offsets, 'nftables transaction', Number.POSITIVE_INFINITY);
     const first = failures[0];
     if (first !== undefined)
       throw refusal(batch.operations[first.index] ?? 'nftables transaction', first.answer);
+  }
+
+  /** The address that notifications of our transactions carry; 0 before the first. */
+  get portId(): number {
+    return this.#socket.portId;
   }
 
   /** Number of the ruleset's present state. */
@@ -124,6 +132,37 @@ export class Nftables implements Disposable {
   listElements(family: NftFamily, table: string, set: string): Element[] {
     const fill = (w: MessageWriter): void => encodeElements(w, table, set, []);
     return this.#dump(NFT_MSG.GETSETELEM, family, fill, decodeElements, `list set ${table} ${set}`).flat();
+  }
+
+  listSets(family: NftFamily, table: string): SetInfo[] {
+    const fill = (w: MessageWriter): void => void w.attrString(NFTA_SET.TABLE, table);
+    const sets = this.#dump(NFT_MSG.GETSET, family, fill, decodeSet, `list sets ${family} ${table}`);
+    return sets.filter(set => set.table === table);
+  }
+
+  /**
+   * The elements of a large set, part by part: keys and data as in codec/nft/scan. Every `next()` reads some hundreds;
+   * ends with true when the ruleset held still. Throws ENOENT when there is no such set.
+   */
+  *scanElements(
+    family: NftFamily,
+    table: string,
+    set: string,
+    onElement: (key: string, data: string) => void,
+  ): Generator<void, boolean> {
+    const parts = this.#socket.dumpParts(
+      (w, flags) =>
+        this.#request(w, NFT_MSG.GETSETELEM, FAMILY_NUMBERS[family], flags & ~NLM_F_ACK, () =>
+          encodeElements(w, table, set, []),
+        ),
+      `list set ${table} ${set}`,
+    );
+    for (;;) {
+      const { done, value } = parts.next();
+      if (done) return value;
+      for (const message of value) scanElements(message, onElement);
+      yield;
+    }
   }
 
   /** One element by its key. */

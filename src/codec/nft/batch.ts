@@ -23,6 +23,7 @@ import {
   NFTA_TABLE,
   type NftFamily,
 } from './constants.ts';
+import { type ElementKind, encodeTextElements, type TextElement } from './scan.ts';
 import { type Element, encodeElements, encodeSet, type SetSpec } from './set.ts';
 import { encodeComment } from './userdata.ts';
 
@@ -151,6 +152,44 @@ export class NftBatch {
     return this.#message(NFT_MSG.NEWSETELEM, family, flags, `add element ${family} ${table} ${set}`, w =>
       encodeElements(w, table, set, elements),
     );
+  }
+
+  /** Elements as text, in as many messages as they need. */
+  addTextElements(
+    family: NftFamily,
+    table: string,
+    set: string,
+    kind: ElementKind,
+    elements: readonly TextElement[],
+  ): this {
+    return this.#textElements(NFT_MSG.NEWSETELEM, NLM_F_CREATE, 'add', family, table, set, kind, elements);
+  }
+
+  delTextElements(
+    family: NftFamily,
+    table: string,
+    set: string,
+    kind: ElementKind,
+    elements: readonly TextElement[],
+  ): this {
+    return this.#textElements(NFT_MSG.DELSETELEM, 0, 'delete', family, table, set, kind, elements);
+  }
+
+  #textElements(
+    type: number,
+    flags: number,
+    verb: string,
+    family: NftFamily,
+    table: string,
+    set: string,
+    kind: ElementKind,
+    elements: readonly TextElement[],
+  ): this {
+    for (let next = 0; next < elements.length; )
+      this.#message(type, family, flags, `${verb} element ${family} ${table} ${set}`, w => {
+        next = encodeTextElements(w, table, set, kind, elements, next);
+      });
+    return this;
   }
 
   delElements(family: NftFamily, table: string, set: string, elements: readonly Element[]): this {

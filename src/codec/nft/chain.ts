@@ -49,6 +49,8 @@ export interface ChainInfo {
   /** References from rules and maps. */
   use: number;
   isBase: boolean;
+  /** Of a base chain. */
+  hook?: { type: string; number: number; priority: number; policy: number };
 }
 
 export interface RuleInfo {
@@ -58,6 +60,8 @@ export interface RuleInfo {
   comment?: string;
   /** The chain it jumps or goes to. */
   target?: string;
+  /** The attributes inside NFTA_RULE_EXPRESSIONS, copied. */
+  expressions: Buffer;
 }
 
 export function encodeChain(w: MessageWriter, table: string, chain: ChainSpec): void {
@@ -102,17 +106,28 @@ export function decodeTable(message: NetlinkMessage): TableInfo {
 
 export function decodeChain(message: NetlinkMessage): ChainInfo {
   const chain: ChainInfo = { table: '', name: '', use: 0, isBase: false };
+  const hook = { type: '', number: 0, priority: 0, policy: 0 };
   for (const { type, value } of attributes(message.payload, 4)) {
     if (type === NFTA_CHAIN.TABLE) chain.table = attributeString(value);
     else if (type === NFTA_CHAIN.NAME) chain.name = attributeString(value);
     else if (type === NFTA_CHAIN.USE) chain.use = u32be(value, 'NFTA_CHAIN_USE');
-    else if (type === NFTA_CHAIN.HOOK) chain.isBase = true;
+    else if (type === NFTA_CHAIN.HOOK) {
+      chain.isBase = true;
+      for (const part of attributes(value, 0))
+        if (part.type === NFTA_HOOK.HOOKNUM) hook.number = u32be(part.value, 'NFTA_HOOK_HOOKNUM');
+        else if (part.type === NFTA_HOOK.PRIORITY)
+          hook.priority = u32be(part.value, 'NFTA_HOOK_PRIORITY') | 0;
+    } else if (type === NFTA_CHAIN.TYPE) hook.type = attributeString(value);
+    else if (type === NFTA_CHAIN.POLICY) hook.policy = u32be(value, 'NFTA_CHAIN_POLICY');
   }
+  if (chain.isBase) chain.hook = hook;
   return chain;
 }
 
+const NO_BYTES = Buffer.alloc(0);
+
 export function decodeRule(message: NetlinkMessage): RuleInfo {
-  const rule: RuleInfo = { table: '', chain: '', handle: 0n };
+  const rule: RuleInfo = { table: '', chain: '', handle: 0n, expressions: NO_BYTES };
   for (const { type, value } of attributes(message.payload, 4)) {
     if (type === NFTA_RULE.TABLE) rule.table = attributeString(value);
     else if (type === NFTA_RULE.CHAIN) rule.chain = attributeString(value);
@@ -121,6 +136,7 @@ export function decodeRule(message: NetlinkMessage): RuleInfo {
       const comment = decodeComment(value);
       if (comment !== undefined) rule.comment = comment;
     } else if (type === NFTA_RULE.EXPRESSIONS) {
+      rule.expressions = Buffer.from(value);
       const target = decodeTarget(value);
       if (target !== undefined) rule.target = target;
     }

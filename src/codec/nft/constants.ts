@@ -59,9 +59,15 @@ export const NFTA_SET = {
   KEY_LEN: 5,
   DATA_TYPE: 6,
   DATA_LEN: 7,
+  DESC: 9,
   ID: 10,
+  USERDATA: 13,
 } as const;
+export const NFTA_SET_DESC_SIZE = 1;
 export const NFT_SET_MAP = 8;
+export const NFT_SET_TIMEOUT = 16;
+/** Rules may add elements. */
+export const NFT_SET_EVAL = 32;
 export const NFTA_SET_ELEM_LIST = { TABLE: 1, SET: 2, ELEMENTS: 3 } as const;
 export const NFTA_SET_ELEM = { KEY: 1, DATA: 2, FLAGS: 3, USERDATA: 6 } as const;
 export const NFTA_DATA = { VALUE: 1, VERDICT: 2 } as const;
@@ -79,6 +85,7 @@ export const NFTNL_UDATA_COMMENT = 0;
 
 /** How nft names types in set declarations (its include/datatype.h), so that `nft list` prints keys as people do. */
 export const NFT_TYPE = {
+  integer: { id: 4, bytes: 4 },
   ipv4_addr: { id: 7, bytes: 4 },
   ipv6_addr: { id: 8, bytes: 16 },
   ether_addr: { id: 9, bytes: 6 },

@@ -1,14 +1,23 @@
 // Sets and maps and their elements. Keys and data are raw bytes; a concatenation pads each field to four bytes.
 //
 //   NFT_MSG_NEWSETELEM { TABLE, SET, ELEMENTS { NFTA_LIST_ELEM { KEY { VALUE }, DATA { VALUE | VERDICT }, USERDATA } … } }
-import { attributes, type MessageWriter, type NetlinkMessage } from '../netlink/message.ts';
+import {
+  attributeString,
+  attributes,
+  type MessageWriter,
+  type NetlinkMessage,
+  u32be,
+} from '../netlink/message.ts';
 import {
   NFT_DATA_VERDICT,
+  NFT_SET_EVAL,
   NFT_SET_MAP,
+  NFT_SET_TIMEOUT,
   NFT_TYPE,
   NFTA_DATA,
   NFTA_LIST_ELEM,
   NFTA_SET,
+  NFTA_SET_DESC_SIZE,
   NFTA_SET_ELEM,
   NFTA_SET_ELEM_LIST,
   type NftType,
@@ -23,6 +32,21 @@ export interface SetSpec {
   key: readonly NftType[];
   /** Absent for a set. */
   data?: readonly NftType[] | 'verdict';
+  /** Rules add elements, so many at most, and say how long they live. */
+  dynamic?: { size: number };
+  /** NFTA_SET_USERDATA: how nft prints what the type's number does not tell. */
+  userData?: Uint8Array;
+}
+
+/** A set's declaration as the kernel tells it. */
+export interface SetInfo {
+  table: string;
+  name: string;
+  flags: number;
+  keyType: number;
+  keyBytes: number;
+  dataType: number;
+  dataBytes: number;
 }
 
 export interface Element {
@@ -57,7 +81,7 @@ export function encodeSet(w: MessageWriter, table: string, set: SetSpec, id: num
   const key = typeOf(set.key);
   w.attrString(NFTA_SET.TABLE, table)
     .attrString(NFTA_SET.NAME, set.name)
-    .attrU32be(NFTA_SET.FLAGS, set.data === undefined ? 0 : NFT_SET_MAP)
+    .attrU32be(NFTA_SET.FLAGS, setFlags(set))
     .attrU32be(NFTA_SET.KEY_TYPE, key.id)
     .attrU32be(NFTA_SET.KEY_LEN, key.bytes);
   if (set.data === 'verdict') w.attrU32be(NFTA_SET.DATA_TYPE, NFT_DATA_VERDICT);
@@ -66,6 +90,54 @@ export function encodeSet(w: MessageWriter, table: string, set: SetSpec, id: num
     w.attrU32be(NFTA_SET.DATA_TYPE, data.id).attrU32be(NFTA_SET.DATA_LEN, data.bytes);
   }
   w.attrU32be(NFTA_SET.ID, id);
+  const { dynamic, userData } = set;
+  if (dynamic !== undefined) w.nest(NFTA_SET.DESC, () => w.attrU32be(NFTA_SET_DESC_SIZE, dynamic.size));
+  if (userData !== undefined) w.attr(NFTA_SET.USERDATA, userData);
+}
+
+function setFlags(set: SetSpec): number {
+  return (
+    (set.data === undefined ? 0 : NFT_SET_MAP) |
+    (set.dynamic === undefined ? 0 : NFT_SET_EVAL | NFT_SET_TIMEOUT)
+  );
+}
+
+/** What the kernel will tell of a set made by this declaration. */
+export function setInfo(table: string, set: SetSpec): SetInfo {
+  const key = typeOf(set.key);
+  const data = Array.isArray(set.data) ? typeOf(set.data) : { id: 0, bytes: 0 };
+  return {
+    table,
+    name: set.name,
+    flags: setFlags(set),
+    keyType: key.id,
+    keyBytes: key.bytes,
+    dataType: set.data === 'verdict' ? NFT_DATA_VERDICT : data.id,
+    // Of a verdict map the kernel tells the size of its own struct.
+    dataBytes: data.bytes,
+  };
+}
+
+export function decodeSet(message: NetlinkMessage): SetInfo {
+  const set: SetInfo = {
+    table: '',
+    name: '',
+    flags: 0,
+    keyType: 0,
+    keyBytes: 0,
+    dataType: 0,
+    dataBytes: 0,
+  };
+  for (const { type, value } of attributes(message.payload, 4)) {
+    if (type === NFTA_SET.TABLE) set.table = attributeString(value);
+    else if (type === NFTA_SET.NAME) set.name = attributeString(value);
+    else if (type === NFTA_SET.FLAGS) set.flags = u32be(value, 'NFTA_SET_FLAGS');
+    else if (type === NFTA_SET.KEY_TYPE) set.keyType = u32be(value, 'NFTA_SET_KEY_TYPE');
+    else if (type === NFTA_SET.KEY_LEN) set.keyBytes = u32be(value, 'NFTA_SET_KEY_LEN');
+    else if (type === NFTA_SET.DATA_TYPE) set.dataType = u32be(value, 'NFTA_SET_DATA_TYPE');
+    else if (type === NFTA_SET.DATA_LEN) set.dataBytes = u32be(value, 'NFTA_SET_DATA_LEN');
+  }
+  return set;
 }
 
 export function encodeElements(

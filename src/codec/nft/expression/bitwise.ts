@@ -6,7 +6,7 @@ import { register } from './expression.ts';
 const NFTA_BITWISE = { SREG: 1, DREG: 2, LEN: 3, MASK: 4, XOR: 5 } as const;
 
 /** In place; mask and xor have the value's length. */
-export function bitwise(mask: Uint8Array, xor = new Uint8Array(mask.length), at = 0): Expression {
+export function bitwise(mask: Uint8Array, xor: Uint8Array = new Uint8Array(mask.length), at = 0): Expression {
   return {
     name: 'bitwise',
     encode: w =>

@@ -1,21 +1,31 @@
-// fib: asks the routing table what kind of address the packet goes to (RTN_* of linux/rtnetlink.h).
+// fib: asks the routing table what kind of address the packet goes to or comes from (RTN_* of linux/rtnetlink.h).
 import type { Expression } from './expression.ts';
 import { register } from './expression.ts';
 
 const NFTA_FIB = { DREG: 1, RESULT: 2, FLAGS: 3 } as const;
 const NFT_FIB_RESULT_ADDRTYPE = 3;
+const NFTA_FIB_F_SADDR = 1;
 const NFTA_FIB_F_DADDR = 2;
 
 export const RTN_LOCAL = 2;
 
-/** `fib daddr type` */
-export function fibDestinationType(to = 0): Expression {
+function addressType(flags: number, to: number): Expression {
   return {
     name: 'fib',
     encode: w =>
       w
         .attrU32be(NFTA_FIB.DREG, register(to))
         .attrU32be(NFTA_FIB.RESULT, NFT_FIB_RESULT_ADDRTYPE)
-        .attrU32be(NFTA_FIB.FLAGS, NFTA_FIB_F_DADDR),
+        .attrU32be(NFTA_FIB.FLAGS, flags),
   };
+}
+
+/** `fib daddr type` */
+export function fibDestinationType(to = 0): Expression {
+  return addressType(NFTA_FIB_F_DADDR, to);
+}
+
+/** `fib saddr type` */
+export function fibSourceType(to = 0): Expression {
+  return addressType(NFTA_FIB_F_SADDR, to);
 }

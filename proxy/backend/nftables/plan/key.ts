@@ -1,0 +1,36 @@
+// Bytes of element keys and data, as latin1 strings: each field padded to four bytes, as the kernel concatenates. Pure.
+import { requireIp } from '../../../../src/lib/ip.ts';
+import type { Protocol } from '../../../model/types.ts';
+import type { ProtocolName } from './state.ts';
+
+/** IPPROTO_* */
+const NUMBERS: Record<Protocol, number> = { TCP: 6, UDP: 17, SCTP: 132 };
+export const PROTOCOL_NAMES: Record<Protocol, ProtocolName> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' };
+
+export function addressKey(ip: string): string {
+  return String.fromCharCode(...requireIp(ip));
+}
+
+function portBytes(port: number): string {
+  return `${String.fromCharCode(port >> 8, port & 255)}\0\0`;
+}
+
+/** `inet_proto . inet_service` */
+export function nodePortKey(protocol: Protocol, port: number): string {
+  return `${String.fromCharCode(NUMBERS[protocol])}\0\0\0${portBytes(port)}`;
+}
+
+/** `ip_addr . inet_proto . inet_service` */
+export function vipKey(ip: string, protocol: Protocol, port: number): string {
+  return addressKey(ip) + nodePortKey(protocol, port);
+}
+
+/** `ip_addr . inet_service` */
+export function endpointData(ip: string, port: number): string {
+  return addressKey(ip) + portBytes(port);
+}
+
+/** What numgen gives: a number in the host's byte order, which is little-endian on every machine we run on. */
+export function randomKey(n: number): string {
+  return String.fromCharCode(n & 255, (n >> 8) & 255, (n >> 16) & 255, n >>> 24);
+}

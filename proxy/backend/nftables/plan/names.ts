@@ -1,0 +1,80 @@
+// Names in the table. Shared chains and maps are counted or numbered; a service port's own ones are named after it, with a
+// hash in front that keeps long names apart. Pure.
+import { createHash } from 'node:crypto';
+
+export const TABLE = 'podwire-proxy';
+/** The table's comment: another layout is not repaired but replaced. */
+export const LAYOUT = 'podwire proxy layout 1';
+
+export const SET = {
+  clusterIps: 'cluster-ips',
+  nodePortIps: 'nodeport-ips',
+  hairpin: 'hairpin',
+  serviceIps: 'service-ips',
+  nodePorts: 'service-nodeports',
+  noEndpointServices: 'no-endpoint-services',
+  noEndpointNodePorts: 'no-endpoint-nodeports',
+  firewallIps: 'firewall-ips',
+} as const;
+
+export const CHAIN = {
+  services: 'services',
+  markMasquerade: 'mark-for-masquerade',
+  masquerading: 'masquerading',
+  reject: 'reject-chain',
+  serviceEndpointsCheck: 'service-endpoints-check',
+  nodePortEndpointsCheck: 'nodeport-endpoints-check',
+  clusterIpsCheck: 'cluster-ips-check',
+  firewallCheck: 'firewall-check',
+} as const;
+
+/** How endpoints are found: by the packet's destination and port, or by a node port; for the Cluster or Local policy. */
+export interface Lane {
+  nodePort: boolean;
+  local: boolean;
+}
+
+export function lanePrefix(lane: Lane): string {
+  return `${lane.nodePort ? 'np-' : ''}${lane.local ? 'local-' : ''}`;
+}
+
+/** The map from destination to endpoint number `slot`. */
+export function endpointMap(lane: Lane, slot: number): string {
+  return `${lanePrefix(lane)}endpoints-${slot}`;
+}
+
+/** The names of one service port's own chains and sets. */
+export class OwnNames {
+  readonly #suffix: string;
+
+  /** `name` as `default/web:http`. */
+  constructor(name: string, protocol: string) {
+    const [service = '', port = ''] = name.split(':');
+    const hash = createHash('sha256').update(`${name} ${protocol}`).digest('hex').slice(0, 8).toUpperCase();
+    this.#suffix = `${hash}-${service}/${protocol}/${port}`;
+  }
+
+  get cluster(): string {
+    return `service-${this.#suffix}`;
+  }
+  get local(): string {
+    return `local-${this.#suffix}`;
+  }
+  get external(): string {
+    return `external-${this.#suffix}`;
+  }
+  get firewall(): string {
+    return `firewall-${this.#suffix}`;
+  }
+
+  /** Colons are no part of nft's identifiers. */
+  endpoint(ip: string, port: number): string {
+    return `endpoint-${this.#suffix}__${ip.replaceAll(':', '.')}/${port}`;
+  }
+  affinity(ip: string, port: number): string {
+    return `affinity-${this.#suffix}__${ip.replaceAll(':', '.')}/${port}`;
+  }
+  endpoints(local: boolean): string {
+    return `${local ? 'local-' : ''}endpoints-${this.#suffix}`;
+  }
+}
