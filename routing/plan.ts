@@ -4,6 +4,7 @@ import type { KernelState } from '../src/kernel/state.ts';
 import { type Cidr, formatCidr } from '../src/lib/cidr.ts';
 import type { Problem } from '../src/lib/problem.ts';
 import { planHostGw } from './hostgw/plan.ts';
+import { ipipMtu, planIpip } from './ipip/plan.ts';
 import type { FamilyLease, LeaseRules, NodeLease } from './subnet/annotations.ts';
 import { planMasquerade } from './subnet/masquerade.ts';
 import { type NetConf, networkOf } from './subnet/net-conf.ts';
@@ -73,6 +74,12 @@ function planWays(
         state: planVxlan(self, peers, backend, underlay, known),
         problems: [],
         mtuBytes: vxlanMtu(backend, underlay, self.families),
+      };
+    case 'ipip':
+      return {
+        state: planIpip(self, peers, backend, underlay),
+        problems: [],
+        mtuBytes: ipipMtu(underlay),
       };
     case 'host-gw':
       return { ...planHostGw(peers, underlay), mtuBytes: underlay.mtuBytes };

@@ -16,7 +16,12 @@ export interface VxlanBackend {
   directRouting: boolean;
 }
 
-export type BackendConf = VxlanBackend | { type: 'host-gw' } | { type: 'alloc' };
+export interface IpipBackend {
+  type: 'ipip';
+  directRouting: boolean;
+}
+
+export type BackendConf = VxlanBackend | IpipBackend | { type: 'host-gw' } | { type: 'alloc' };
 
 export interface NetConf {
   /** Canonical CIDR of all IPv4 pod addresses; absent when IPv4 is off. */
@@ -29,7 +34,6 @@ export interface NetConf {
 /** Linux's VXLAN port, older than the assigned 4789; flannel stays with it. */
 export const VXLAN_PORT = 8472;
 const REFUSED_BACKENDS: Record<string, string> = {
-  ipip: 'ipip is not there yet; use vxlan with DirectRouting, which tunnels only across routers as well',
   udp: 'the udp backend copies every packet through user space; use vxlan',
   wireguard: 'wireguard is not there yet; use vxlan, or an encrypted underlay',
   ipsec: 'ipsec needs strongSwan, which podwire does not run; use vxlan',
@@ -97,12 +101,13 @@ function readBackend(fields: Fields, problems: string[]): BackendConf {
       directRouting: backend.get('DirectRouting', 'boolean', false),
     };
   }
+  if (type === 'ipip') return { type, directRouting: backend.get('DirectRouting', 'boolean', false) };
   if (type === 'host-gw' || type === 'alloc') return { type };
   const hint = raw === undefined ? 'no Backend is given, and flannel then takes udp: ' : '';
   problems.push(
     REFUSED_BACKENDS[type]
       ? `Backend.Type: ${hint}${REFUSED_BACKENDS[type]}`
-      : `Backend.Type: "${type}" is none of vxlan, host-gw, alloc`,
+      : `Backend.Type: "${type}" is none of vxlan, host-gw, ipip, alloc`,
   );
   return { type: 'alloc' };
 }
@@ -128,11 +133,14 @@ export function parseNetConf(text: string): NetConf {
     ? readNetwork(fields, 'IPv6Network', 6, problems)
     : undefined;
   if (!v4 && !v6 && problems.length === 0) problems.push('EnableIPv4 and EnableIPv6 are both false');
+  const backend = readBackend(fields, problems);
+  if (backend.type === 'ipip' && v6)
+    problems.push('Backend.Type: ipip carries IPv4 only, and EnableIPv6 is true');
   const conf: NetConf = {
     ...(v4 ? { network: formatCidr(v4) } : {}),
     ...(v6 ? { ipv6Network: formatCidr(v6) } : {}),
     enableNftables: fields.get('EnableNFTables', 'boolean', false),
-    backend: readBackend(fields, problems),
+    backend,
   };
   if (problems.length > 0)
     throw new PodwireError('INVALID_NET_CONF', `net-conf.json: ${problems.join('; ')}`);

@@ -82,6 +82,36 @@ test('host-gw: plain routes; a peer behind a router is its own problem', () => {
   );
 });
 
+test('ipip: one tunnel device, the peer itself as the onlink gateway; plain on our link with DirectRouting', () => {
+  const config = parseNetConf('{"Network":"10.244.0.0/16","Backend":{"Type":"ipip","DirectRouting":true}}');
+  const nodes = [B, FAR].map(node => structuredClone(node));
+  for (const node of nodes) node.metadata!.annotations![`${PREFIX}/backend-type`] = 'ipip';
+  const { state, problems, mtuBytes } = plan(nodes, config);
+  assert.deepEqual(problems, []);
+  assert.equal(mtuBytes, 1480);
+  assert.deepEqual(state.links, [
+    {
+      name: 'flannel.ipip',
+      kind: 'ipip',
+      up: true,
+      mtuBytes: 1480,
+      alias: 'podwire:overlay',
+      ipip: { local: '192.168.64.1' },
+    },
+  ]);
+  assert.deepEqual(state.addresses, [{ link: 'flannel.ipip', address: '10.244.1.0/32' }]);
+  assert.deepEqual(state.routes, [
+    { destination: '10.244.2.0/24', gateway: '192.168.64.2', protocol: 213, link: 'eth0' },
+    {
+      destination: '10.244.3.0/24',
+      gateway: '172.16.0.3',
+      protocol: 213,
+      link: 'flannel.ipip',
+      onlink: true,
+    },
+  ]);
+});
+
 test('a bad peer is left out with a reason, the others are untouched', () => {
   const bad: [string, string, Parameters<typeof makeNode>[1]][] = [
     ['no data', 'BadBackendData', { podCidrs: ['10.244.9.0/24'], publicIp: '192.168.64.9' }],
