@@ -29,7 +29,7 @@ Examples:
   $ podwire explain 192.0.2.7 172.30.0.11:30080 --node node1`,
     )
     .action(async (from: string, rest: string[], flags: Flags) => {
-      const [to, ...more] = rest.filter(word => word !== '->' && word !== '→');
+      const [to, ...more] = rest.filter(word => word !== '→');
       if (to === undefined || more.length > 0)
         throw new PodwireError('INVALID_OPTION', 'name one target, such as hello:80');
       const { requireLab } = await import('../lab/record.ts');

@@ -56,7 +56,8 @@ for (const command of [
 program.addCommand(supervisorCommand(), { hidden: true });
 
 try {
-  await program.parseAsync();
+  // An arrow reads well in `podwire explain A -> B`, but looks like an option.
+  await program.parseAsync(process.argv.filter(word => word !== '->'));
 } catch (thrown) {
   reportError(thrown);
 }

@@ -70,8 +70,12 @@ class PortPlanner {
     return this.rules;
   }
 
+  /** Not where source ranges let nobody in and there is no other way. */
   get #usesExternalChain(): boolean {
-    return this.#resolved.hasEndpoints && isExternallyAccessible(this.#resolved.port);
+    const { port, hasEndpoints } = this.#resolved;
+    const onlyBalanced = port.nodePort === 0 && port.externalIps.length === 0;
+    if (onlyBalanced && port.sourceRanges?.length === 0) return false;
+    return hasEndpoints && isExternallyAccessible(port);
   }
 
   get #usesFirewall(): boolean {
