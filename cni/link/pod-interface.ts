@@ -25,15 +25,18 @@ export function preparePodInterface(
   options: PodInterfaceOptions = {},
 ): void {
   const with6 = result.ips.some(ip => familyOf(ip.address) === 6);
-  setIfThere(podNetns, `net/ipv4/conf/${ifName}/arp_notify`, '1');
-  if (with6)
-    for (const name of ['lo', ifName]) setIfThere(podNetns, `net/ipv6/conf/${name}/disable_ipv6`, '0');
-  if (options.duplicateAddressDetection !== true)
-    setIfThere(podNetns, `net/ipv6/conf/${ifName}/accept_dad`, '0');
+  // One window for all of them: entering a namespace costs as much as writing a file.
+  podNetns.run(() => {
+    setIfThere(undefined, `net/ipv4/conf/${ifName}/arp_notify`, '1');
+    if (with6)
+      for (const name of ['lo', ifName]) setIfThere(undefined, `net/ipv6/conf/${name}/disable_ipv6`, '0');
+    if (options.duplicateAddressDetection !== true)
+      setIfThere(undefined, `net/ipv6/conf/${ifName}/accept_dad`, '0');
+  });
 }
 
-/** Writes a sysctl unless it has the value or the kernel does not have it (no IPv6). */
-export function setIfThere(netns: Netns, path: string, value: string): void {
+/** Writes a sysctl unless it has the value or the kernel does not have it (no IPv6). `undefined`: this thread's namespace. */
+export function setIfThere(netns: Netns | undefined, path: string, value: string): void {
   try {
     if (readSysctl(netns, path) !== value) writeSysctl(netns, path, value);
   } catch (error) {

@@ -9,7 +9,7 @@ import { CniHost, REFERENCE_PLUGINS } from '../harness/cni.ts';
 import type { Report } from './main.ts';
 
 const ROUNDS = 15;
-const WARM = 3;
+const WARM = 10;
 const PARALLEL = 50;
 const PARALLEL_PODS = 100;
 const MANY_RESERVATIONS = 10_000;
@@ -73,6 +73,7 @@ async function execute(
     netns: host.netns,
     env: host.environment(command, { config, directory, ...pod }),
     input: JSON.stringify(config),
+    timeoutMs: 300_000,
   });
   const [user, system, begin, end] = output.stderr.trim().split(/\s+/).map(Number) as [
     number,
