@@ -78,6 +78,9 @@ const LEAVES: Record<string, string> = {
   RawExtension: 'RawExtension',
   FieldsV1: 'FieldsV1',
   'number | string': 'IntOrString',
+  // The schema of a custom resource is read by src/api/custom, which keeps what it does not know.
+  JSON: 'JSON',
+  JSONSchemaProps: 'JSON',
   JSONSchemaPropsOrArray: 'JSON',
   JSONSchemaPropsOrBool: 'JSON',
   JSONSchemaPropsOrStringArray: 'JSON',

@@ -34,6 +34,8 @@ export interface ApplyOptions extends WriteOptions {
 }
 
 export interface TrackedWrite<T extends KubeObject> extends WriteOptions {
+  /** Default: by the object's kind. */
+  readonly schema?: TypeSchema | undefined;
   readonly old: T | undefined;
   readonly object: T;
 }
@@ -144,7 +146,12 @@ function schemaOf(object: KubeObject): TypeSchema | undefined {
 }
 
 /** Records a create, update or patch in metadata.managedFields of `object`. Changes the object. */
-export function trackFields<T extends KubeObject>({ old, object, ...options }: TrackedWrite<T>): void {
+export function trackFields<T extends KubeObject>({
+  old,
+  object,
+  schema,
+  ...options
+}: TrackedWrite<T>): void {
   const sent = object.metadata?.managedFields;
   // An explicit empty list, or one empty entry, is how a client forgets all managers.
   const reset = old !== undefined && sent !== undefined && (sent.length === 0 || jsonEqual(sent, [{}]));
@@ -153,7 +160,7 @@ export function trackFields<T extends KubeObject>({ old, object, ...options }: T
     writeEntries(object, []);
     return;
   }
-  const changes = compareObjects(old ? ownable(old) : {}, ownable(object), schemaOf(object));
+  const changes = compareObjects(old ? ownable(old) : {}, ownable(object), schema ?? schemaOf(object));
   const gone = union(changes.written, changes.removed);
   const apiVersion = object.apiVersion ?? '';
   const mine = entries.find(entry => isSame(entry, options, 'Update', apiVersion));

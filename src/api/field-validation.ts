@@ -20,6 +20,14 @@ export function checkFields(group: string, version: string, kind: string, object
   return findings;
 }
 
+/** The metadata of an object of any kind, normalised in place. */
+export function checkMetadata(metadata: JsonObject): FieldFindings {
+  const findings: FieldFindings = { unknown: [], mistyped: [] };
+  const type = typeSchema('meta.v1.ObjectMeta');
+  if (type) new FieldChecker(findings).object(metadata, type, 'metadata');
+  return findings;
+}
+
 /** A value that cannot be one of its type. */
 class Mistyped {
   readonly why: string | undefined;

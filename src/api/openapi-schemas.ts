@@ -2,7 +2,9 @@
 // those of the published documents, because kubectl and code generators know them.
 
 import type { JsonObject, JsonValue } from '../lib/json.ts';
+import { customSchemaName, publishedList, publishedSchema } from './custom/open-api.ts';
 import descriptions from './gen/descriptions.json' with { type: 'json' };
+import type { ResourceDefinition } from './resource-definition.ts';
 import { type FieldSchema, isScalar, type TypeSchema, typeSchema } from './schema.ts';
 
 export type OpenApiVersion = 2 | 3;
@@ -98,6 +100,24 @@ export class SchemaCollector {
       this.schemas[name] = {}; // Types refer to themselves (JSONSchemaProps).
       const schema = typeSchema(type);
       this.schemas[name] = schema ? this.#object(schema) : namedScalar(type, this.#version);
+    }
+    return { $ref: `${this.#version === 3 ? '#/components/schemas/' : '#/definitions/'}${name}` };
+  }
+
+  /** A reference to a custom kind (or its list), which is collected. */
+  customReference(resource: ResourceDefinition, list = false): JsonObject {
+    const name = customSchemaName(resource, list ? `${resource.kind}List` : resource.kind);
+    if (!this.schemas[name]) {
+      const options = {
+        openApi: this.#version,
+        objectMeta: this.reference('meta.v1.ObjectMeta'),
+        typeMeta: Object.fromEntries(
+          Object.entries(TYPE_META).map(([field, description]) => [field, { description, type: 'string' }]),
+        ),
+      };
+      this.schemas[name] = list
+        ? publishedList(resource, this.customReference(resource), this.reference('meta.v1.ListMeta'), options)
+        : publishedSchema(resource, options);
     }
     return { $ref: `${this.#version === 3 ? '#/components/schemas/' : '#/definitions/'}${name}` };
   }

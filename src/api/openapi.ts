@@ -32,11 +32,14 @@ function kindsByType(resources: readonly ResourceDefinition[]): Map<string, Grou
     if (!known.some(gvk => gvk.group === group && gvk.version === version && gvk.kind === kind))
       kinds.set(type, [...known, { group, version, kind }]);
   };
-  for (const { group, version, kind, subresources } of resources) {
-    note(group, version, kind);
-    note(group, version, `${kind}List`);
+  for (const { group, version, kind, subresources, customSchema } of resources) {
+    if (!customSchema) {
+      note(group, version, kind);
+      note(group, version, `${kind}List`);
+    }
     note(group, version, 'DeleteOptions');
-    for (const sub of subresources) note(sub.group ?? group, sub.version ?? version, sub.kind);
+    for (const sub of customSchema ? [] : subresources)
+      note(sub.group ?? group, sub.version ?? version, sub.kind);
   }
   return kinds;
 }
@@ -109,6 +112,12 @@ function query({ name, description, type }: Parameter): JsonObject {
   return { name, in: 'query', description, schema: { type, uniqueItems: true } };
 }
 
+interface Shapes {
+  readonly schema: JsonObject;
+  /** Where it is another than the schema. */
+  readonly answer?: JsonObject;
+}
+
 class DocumentV3 {
   readonly collector: SchemaCollector;
   readonly paths: JsonObject = {};
@@ -122,11 +131,9 @@ class DocumentV3 {
     method: Method,
     action: string,
     parameters: readonly Parameter[],
-    answer: string,
+    { schema, answer }: Shapes,
   ): JsonObject {
-    const type = typeName(gvk.group, gvk.version, gvk.kind);
-    const schema = typeSchema(type) ? this.collector.reference(type) : { type: 'string' };
-    const given = typeSchema(answer) ? this.collector.reference(answer) : schema;
+    const given = answer ?? schema;
     const body: JsonObject =
       method === 'put' || method === 'post'
         ? { requestBody: { content: content(schema, ['*/*']), required: true } }
@@ -147,6 +154,19 @@ class DocumentV3 {
     };
   }
 
+  /** What is sent to and answered by operations on a kind. */
+  #shapes(resource: ResourceDefinition, gvk: GroupVersionKind, list: boolean): Shapes {
+    if (resource.customSchema && gvk.kind === resource.kind)
+      return {
+        schema: this.collector.customReference(resource),
+        ...(list ? { answer: this.collector.customReference(resource, true) } : {}),
+      };
+    const type = typeName(gvk.group, gvk.version, gvk.kind);
+    const schema = typeSchema(type) ? this.collector.reference(type) : { type: 'string' };
+    const listType = typeName(gvk.group, gvk.version, `${gvk.kind}List`);
+    return list && typeSchema(listType) ? { schema, answer: this.collector.reference(listType) } : { schema };
+  }
+
   #patch(): JsonObject {
     const name = 'io.k8s.apimachinery.pkg.apis.meta.v1.Patch';
     this.collector.schemas[name] ??= {
@@ -161,7 +181,6 @@ class DocumentV3 {
     const gvk = { group, version, kind };
     const root = `/${openApiPath(group, version)}`;
     const collection = namespaced ? `${root}/namespaces/{namespace}/${plural}` : `${root}/${plural}`;
-    const listType = typeName(group, version, `${kind}List`);
     const fill = (
       path: string,
       operations: typeof ITEM_OPERATIONS,
@@ -176,7 +195,7 @@ class DocumentV3 {
             method,
             action,
             parameters,
-            verb === 'list' ? listType : '',
+            this.#shapes(resource, subject, verb === 'list'),
           );
       if (Object.keys(item).length > 0) this.paths[path] = { ...item, parameters: pathParameters(path) };
     };
@@ -226,7 +245,10 @@ function sorted(schemas: Record<string, JsonObject>): JsonObject {
 /** /openapi/v3: where each group version's document is. The hash changes when what is served does. */
 export function openApiV3Index(resources = RESOURCES): JsonObject {
   const served = resources.map(r =>
-    [r.group, r.version, r.plural, ...r.subresources.map(s => s.name)].join('/'),
+    [
+      ...[r.group, r.version, r.plural, ...r.subresources.map(s => s.name)],
+      ...(r.customSchema ? [JSON.stringify(r.customSchema)] : []),
+    ].join('/'),
   );
   const hash = createHash('sha256')
     .update(KUBERNETES_VERSION)
@@ -246,10 +268,14 @@ export function openApiV3Index(resources = RESOURCES): JsonObject {
 export function openApiV2Document(resources = RESOURCES): JsonObject {
   const collector = new SchemaCollector(2, kindsByType(resources));
   const paths: JsonObject = {};
-  for (const { group, version, kind, plural, namespaced, verbs } of resources) {
-    collector.reference(typeName(group, version, kind));
-    const list = typeName(group, version, `${kind}List`);
-    if (typeSchema(list)) collector.reference(list);
+  for (const resource of resources) {
+    const { group, version, kind, plural, namespaced, verbs } = resource;
+    if (resource.customSchema) collector.customReference(resource, true);
+    else {
+      collector.reference(typeName(group, version, kind));
+      const list = typeName(group, version, `${kind}List`);
+      if (typeSchema(list)) collector.reference(list);
+    }
     if (!verbs.includes('patch')) continue;
     const scope = namespaced ? '/namespaces/{namespace}' : '';
     paths[`/${openApiPath(group, version)}${scope}/${plural}/{name}`] = {

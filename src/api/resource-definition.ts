@@ -1,7 +1,10 @@
 // What the registry (resources.ts) knows about a kind. Generic code (API server, kubectl printing, discovery, the lab's
 // apply) works on this and never asks for a kind by name.
 import type { StatusCause } from '../lib/errors.ts';
-import type { JsonValue } from '../lib/json.ts';
+import type { JsonObject, JsonValue } from '../lib/json.ts';
+import type { JsonPath } from './custom/json-path.ts';
+import type { FieldFindings } from './field-validation.ts';
+import type { TypeSchema } from './schema.ts';
 import type { KubeObject, ResourceRef } from './types.ts';
 
 export type Verb = 'create' | 'delete' | 'deletecollection' | 'get' | 'list' | 'patch' | 'update' | 'watch';
@@ -36,6 +39,13 @@ export interface StorageConversion {
   fromStorage<T extends KubeObject>(object: T): T;
 }
 
+/** Where a custom resource keeps what the scale subresource shows. */
+export interface ScalePaths {
+  readonly replicas: JsonPath;
+  readonly observed: JsonPath;
+  readonly selector?: JsonPath;
+}
+
 export interface ResourceDefinition extends ResourceRef {
   readonly kind: string;
   readonly singular: string;
@@ -48,8 +58,18 @@ export interface ResourceDefinition extends ResourceRef {
   /** Undefined where the stored form is this one. */
   readonly conversion: StorageConversion | undefined;
   readonly columns: readonly TableColumn[];
+  /** How patches and field managers merge it; undefined where nothing is known. */
+  readonly schema: TypeSchema | undefined;
+  /** The published schema of a custom resource; undefined for built-in kinds. */
+  readonly customSchema?: JsonObject;
+  /** Undefined: spec.replicas, status.replicas and spec.selector, as built-in kinds have them. */
+  readonly scale?: ScalePaths | undefined;
   /** etcd's key in Kubernetes' layout; an empty name gives the prefix of a namespace (or of all, with an empty namespace too). */
   storageKey(namespace: string, name: string): string;
+  /** Finds and drops unknown fields, reports mistyped ones, puts values into their canonical form. Changes the object. */
+  checkFields(object: JsonObject): FieldFindings;
+  /** What the writer of this object should know although it is accepted. */
+  warnings(object: KubeObject): string[];
   /** Fills in what was left out. Changes the object. */
   defaults(object: KubeObject): void;
   /** Everything wrong with it; with `old`, also what may not change. Metadata included. */

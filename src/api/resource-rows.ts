@@ -156,6 +156,7 @@ export const RESOURCE_ROWS: Record<string, readonly ResourceRow[]> = {
       categories: API_EXTENSIONS,
       clusterScoped: true,
       subresources: STATUS,
+      storage: 'apiextensions.k8s.io/customresourcedefinitions',
       counted: true,
     },
   ],

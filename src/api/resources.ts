@@ -3,13 +3,14 @@
 import { columnsOf } from './columns.ts';
 import { conversionOf } from './conversion.ts';
 import { applyDefaults } from './defaults.ts';
+import { checkFields } from './field-validation.ts';
 import type { ResourceDefinition, SubresourceDefinition, Verb } from './resource-definition.ts';
 import { RESOURCE_ROWS, type ResourceRow } from './resource-rows.ts';
-import { apiVersionOf, splitApiVersion, typeName } from './schema.ts';
+import { apiVersionOf, splitApiVersion, typeName, typeSchema } from './schema.ts';
 import { selectableFieldsOf } from './selectable-fields.ts';
 import { prepareForCreate, prepareForUpdate } from './strategy.ts';
 import type { KubeObject, ResourceRef } from './types.ts';
-import { validateObject } from './validation.ts';
+import { validateObject, warningsOf } from './validation.ts';
 
 export type { ResourceDefinition, SubresourceDefinition, TableColumn, Verb } from './resource-definition.ts';
 
@@ -80,6 +81,9 @@ function define(apiVersion: string, row: ResourceRow): ResourceDefinition {
     virtual: row.virtual === true,
     conversion: conversionOf(type),
     columns: columnsOf(type),
+    schema: typeSchema(type),
+    checkFields: object => checkFields(group, version, row.kind, object),
+    warnings: object => warningsOf(type, object),
     storageKey: (namespace, name) =>
       namespaced && namespace !== '' ? `${prefix}/${namespace}/${name}` : `${prefix}/${name}`,
     defaults: object => applyDefaults(type, object),

@@ -39,6 +39,8 @@ export interface FieldSchema {
   /** Server-side apply's view: atomic, set, map (lists); granular, atomic (objects and maps). */
   readonly listType: 'atomic' | 'set' | 'map' | 'granular' | undefined;
   readonly mapKeys: readonly string[];
+  /** The type of the value or elements where `element` does not name one: custom resources. */
+  readonly below?: TypeSchema | undefined;
 }
 
 export interface TypeSchema {

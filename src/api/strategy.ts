@@ -9,6 +9,8 @@ export interface Strategy {
   readonly hasStatus: boolean;
   readonly counted: boolean;
   readonly keepStatusAtCreate: boolean;
+  /** A status update leaves labels and annotations alone (custom resources). */
+  readonly statusKeepsMetadata?: boolean;
 }
 
 type Fields = Record<string, unknown>;
@@ -64,10 +66,10 @@ function emptyStatus(type: string): Fields {
   return type === 'apps.v1.StatefulSet' ? { replicas: 0, availableReplicas: 0 } : { replicas: 0 };
 }
 
-/** Everything but TypeMeta, metadata and status. */
-function desiredPart(object: KubeObject): Fields {
-  const { apiVersion: _v, kind: _k, metadata: _m, status: _s, ...rest } = object as Fields;
-  return rest;
+/** Everything but TypeMeta, metadata and, where it is written apart, the status. */
+function desiredPart(object: KubeObject, hasStatus = true): Fields {
+  const { apiVersion: _v, kind: _k, metadata: _m, status, ...rest } = object as Fields;
+  return hasStatus || status === undefined ? rest : { ...rest, status };
 }
 
 export function prepareForUpdate(
@@ -94,7 +96,10 @@ export function prepareForUpdate(
   }
   const generation = (metadataBefore.generation as number | undefined) ?? 0;
   const deleted = metadata.deletionTimestamp !== undefined && metadataBefore.deletionTimestamp === undefined;
-  if (strategy.counted && (deleted || !jsonEqual(desiredPart(object), desiredPart(old))))
+  if (
+    strategy.counted &&
+    (deleted || !jsonEqual(desiredPart(object, strategy.hasStatus), desiredPart(old, strategy.hasStatus)))
+  )
     metadata.generation = generation + 1;
 }
 
@@ -107,8 +112,10 @@ function keepDesired(strategy: Strategy, fields: Fields, before: Fields): void {
     fields[name] = cloneJson(value);
   const metadata = fields.metadata as Fields;
   const metadataBefore = (before.metadata ?? {}) as Fields;
-  if (STATUS_KEEPS_LABELS.has(strategy.type))
+  if (strategy.statusKeepsMetadata || STATUS_KEEPS_LABELS.has(strategy.type))
     setOrDelete(metadata, 'labels', cloneJson(metadataBefore.labels));
+  if (strategy.statusKeepsMetadata)
+    setOrDelete(metadata, 'annotations', cloneJson(metadataBefore.annotations));
   for (const name of ['ownerReferences', 'finalizers'])
     setOrDelete(metadata, name, cloneJson(metadataBefore[name]));
 }

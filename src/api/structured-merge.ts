@@ -51,7 +51,7 @@ export function topologyOf(field: FieldSchema | undefined, value: JsonValue): To
     return field?.listType === 'set' || field?.merges ? 'set' : 'atomic';
   }
   if (!isJsonObject(value)) return 'atomic';
-  if (field?.shape === 'map' && ATOMIC_MAPS.has(field.name)) return 'atomic';
+  if (field?.shape === 'map' && field.element === 'string' && ATOMIC_MAPS.has(field.name)) return 'atomic';
   if (field?.shape === 'single' && ATOMIC_TYPES.has(field.element)) return 'atomic';
   if (field?.listType === 'atomic' || (field && freeForm(field.element))) return 'atomic';
   return 'granular';
@@ -82,7 +82,7 @@ function setKey(element: JsonValue): string {
 
 /** The type of what is below a field: of the struct, or of the list's or map's elements. */
 function typeBelow(field: FieldSchema | undefined): TypeSchema | undefined {
-  return field ? typeSchema(field.element) : undefined;
+  return field ? (field.below ?? typeSchema(field.element)) : undefined;
 }
 
 /** The schema of an object's member; a map's values all look the same. */

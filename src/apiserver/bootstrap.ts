@@ -14,7 +14,7 @@ import type { ApiObject } from './storage/api-object.ts';
 export const NAMESPACES = ['default', 'kube-system', 'kube-public', 'kube-node-lease'];
 
 /** The server acting for itself. */
-const SELF: User = { name: 'system:apiserver', groups: ['system:masters'] };
+export const SELF: User = { name: 'system:apiserver', groups: ['system:masters'] };
 const KUBERNETES = 'kubernetes';
 const LABELS = { component: 'apiserver', provider: KUBERNETES };
 

@@ -1,11 +1,13 @@
 // Discovery documents from the registry: the plain ones (/api, /apis, a list per group version) and the aggregated form of
 // KEP-3352. Pure.
-import { RESOURCES, type ResourceDefinition } from '../api/resources.ts';
+import type { ResourceDefinition } from '../api/resources.ts';
+
+type Resources = readonly ResourceDefinition[];
 
 /** Groups in the registry's order, each with its versions. */
-function groupVersions(): Map<string, string[]> {
+function groupVersions(resources: Resources): Map<string, string[]> {
   const groups = new Map<string, string[]>();
-  for (const { group, version } of RESOURCES) {
+  for (const { group, version } of resources) {
     const versions = groups.get(group) ?? [];
     if (!versions.includes(version)) versions.push(version);
     groups.set(group, versions);
@@ -13,37 +15,39 @@ function groupVersions(): Map<string, string[]> {
   return groups;
 }
 
-const resourcesOf = (group: string, version: string): ResourceDefinition[] =>
-  RESOURCES.filter(resource => resource.group === group && resource.version === version);
+const resourcesOf = (resources: Resources, group: string, version: string): ResourceDefinition[] =>
+  resources.filter(resource => resource.group === group && resource.version === version);
 
-export function apiVersions(): object {
+export function apiVersions(resources: Resources): object {
   return {
     kind: 'APIVersions',
-    versions: groupVersions().get('') ?? [],
+    versions: groupVersions(resources).get('') ?? [],
     serverAddressByClientCIDRs: [],
   };
 }
 
-export function apiGroupList(): object {
-  const groups = [...groupVersions().keys()].filter(group => group !== '').map(groupDocument);
+export function apiGroupList(resources: Resources): object {
+  const groups = [...groupVersions(resources).keys()]
+    .filter(group => group !== '')
+    .map(group => groupDocument(resources, group));
   return { kind: 'APIGroupList', apiVersion: 'v1', groups };
 }
 
-export function apiGroup(group: string): object | undefined {
-  if (group === '' || !groupVersions().has(group)) return undefined;
-  return { kind: 'APIGroup', apiVersion: 'v1', ...groupDocument(group) };
+export function apiGroup(resources: Resources, group: string): object | undefined {
+  if (group === '' || !groupVersions(resources).has(group)) return undefined;
+  return { kind: 'APIGroup', apiVersion: 'v1', ...groupDocument(resources, group) };
 }
 
-function groupDocument(group: string): object {
-  const versions = (groupVersions().get(group) ?? []).map(version => ({
+function groupDocument(resources: Resources, group: string): object {
+  const versions = (groupVersions(resources).get(group) ?? []).map(version => ({
     groupVersion: `${group}/${version}`,
     version,
   }));
   return { name: group, versions, preferredVersion: versions[0] };
 }
 
-export function apiResourceList(group: string, version: string): object | undefined {
-  const found = resourcesOf(group, version);
+export function apiResourceList(resources: Resources, group: string, version: string): object | undefined {
+  const found = resourcesOf(resources, group, version);
   if (found.length === 0) return undefined;
   return {
     kind: 'APIResourceList',
@@ -74,15 +78,15 @@ export function apiResourceList(group: string, version: string): object | undefi
 }
 
 /** apidiscovery.k8s.io/v2 APIGroupDiscoveryList of the core group (`api`) or of all others (`apis`). */
-export function aggregatedDiscovery(root: 'api' | 'apis'): object {
-  const items = [...groupVersions()]
+export function aggregatedDiscovery(resources: Resources, root: 'api' | 'apis'): object {
+  const items = [...groupVersions(resources)]
     .filter(([group]) => (group === '') === (root === 'api'))
     .map(([group, versions]) => ({
       metadata: group === '' ? { creationTimestamp: null } : { name: group, creationTimestamp: null },
       versions: versions.map(version => ({
         version,
         freshness: 'Current',
-        resources: resourcesOf(group, version).map(aggregatedResource),
+        resources: resourcesOf(resources, group, version).map(aggregatedResource),
       })),
     }));
   return { kind: 'APIGroupDiscoveryList', apiVersion: 'apidiscovery.k8s.io/v2', metadata: {}, items };

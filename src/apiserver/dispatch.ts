@@ -1,6 +1,5 @@
 // From a resource request to its handler: the registry says whether the resource, subresource and verb exist.
 import type { ResourceDefinition } from '../api/resources.ts';
-import { findResource } from '../api/resources.ts';
 import { badRequest, methodNotAllowed, resourceNotFound } from '../api/status.ts';
 import type { ResourceCall, ServerParts } from './handlers/call.ts';
 import { serveCreate } from './handlers/create.ts';
@@ -12,6 +11,7 @@ import { serveScale } from './handlers/scale.ts';
 import { servePatch, serveUpdate } from './handlers/update.ts';
 import { serveWatch } from './handlers/watch.ts';
 import type { ResourceRequest, Verb } from './http/request-info.ts';
+import type { ResourceRegistry } from './registry.ts';
 
 type Handler = (call: ResourceCall, server: ServerParts) => Promise<void>;
 
@@ -40,8 +40,8 @@ const VIEWS = new Set(['status', 'finalize', 'ephemeralcontainers']);
 /** Subresources that only make sense with an upgrade of the connection. */
 export const UPGRADES = new Set(['exec', 'attach', 'portforward']);
 
-export function findDefinition(info: ResourceRequest): ResourceDefinition {
-  const definition = findResource(info.group, info.version, info.resource);
+export function findDefinition(registry: ResourceRegistry, info: ResourceRequest): ResourceDefinition {
+  const definition = registry.find(info.group, info.version, info.resource);
   if (!definition) throw resourceNotFound();
   if (info.subresource !== '' && !definition.subresources.some(each => each.name === info.subresource))
     throw resourceNotFound();

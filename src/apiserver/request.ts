@@ -37,7 +37,7 @@ export async function serveRequest(
     await parts.authorizer.authorize(user, info);
     if (info.kind === 'path') await servePath(endpoint, request, response, url);
     else {
-      const definition = findDefinition(info);
+      const definition = findDefinition(parts.registry, info);
       const handler = chooseHandler(definition, info);
       const call = { request, response, info, query: url.searchParams, definition, user, warnings: [] };
       await handler(call, parts);

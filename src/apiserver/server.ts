@@ -8,7 +8,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { RESOURCES, resourceOf } from '../api/resources.ts';
+import { apiVersionOfResource, resourceOf } from '../api/resources.ts';
 import { qualifiedResource } from '../api/status.ts';
 import type { Pod, Service } from '../api/types.ts';
 import { errorMessage } from '../lib/errors.ts';
@@ -20,12 +20,14 @@ import { Authenticator } from './auth/authenticator.ts';
 import { Authorizer } from './auth/authorizer.ts';
 import type { PodLookup } from './auth/node-authorizer.ts';
 import { ensureKubernetesService, ensureNamespaces } from './bootstrap.ts';
+import { CustomResources } from './custom-resources.ts';
 import { Discovery } from './discovery.ts';
 import type { ServerParts } from './handlers/call.ts';
 import { KubeletProxy } from './kubelet-proxy.ts';
 import { Maintenance } from './maintenance.ts';
 import { ApiServerMetrics } from './metrics.ts';
 import type { ApiServerOptions, Listener } from './options.ts';
+import { ResourceRegistry } from './registry.ts';
 import { type Endpoint, serveRequest } from './request.ts';
 import { ServiceAllocator } from './services/service-allocator.ts';
 import { decodeEntry } from './storage/object-codec.ts';
@@ -47,6 +49,7 @@ export class ApiServer {
   #store: Store | undefined;
   #parts: ServerParts | undefined;
   #maintenance: Maintenance | undefined;
+  #customResources: CustomResources | undefined;
   #servers: Server[] = [];
 
   constructor(options: ApiServerOptions) {
@@ -67,7 +70,9 @@ export class ApiServer {
     const health = new Health();
     health.add('store', () => store.problem());
     await ensureNamespaces(parts);
-    await this.#listen({ parts, health, discovery: new Discovery() });
+    this.#customResources = new CustomResources({ ...parts, log });
+    await this.#customResources.start();
+    await this.#listen({ parts, health, discovery: new Discovery(parts.registry) });
     await ensureKubernetesService(parts, services, this.#options.advertiseAddress, this.#advertisePort());
     this.#maintenance = new Maintenance(store, log);
     this.#maintenance.start();
@@ -91,6 +96,7 @@ export class ApiServer {
     }, STOP_GRACE_MS);
     await Promise.all(closed);
     clearTimeout(cut);
+    await this.#customResources?.stop();
     this.#parts?.kubelets?.close();
     await this.#store?.close();
   }
@@ -101,14 +107,16 @@ export class ApiServer {
   }
 
   #compose(store: Store, storage: ResourceStorage, services: ServiceAllocator): ServerParts {
-    const { tokenFile, kubeletClient, log, registry } = this.#options;
-    const metrics = new ApiServerMetrics(registry);
+    const { tokenFile, kubeletClient, log } = this.#options;
+    const registry = new ResourceRegistry();
+    const metrics = new ApiServerMetrics(this.#options.registry);
     metrics.collectStorage(
-      () => countObjects(store),
+      () => countObjects(registry, store),
       () => store.revision(),
     );
     const read = (file: string) => readFileSync(file, 'utf8');
     return {
+      registry,
       storage,
       admission: new Admission(storage, services),
       authenticator: new Authenticator({ tokenFile }),
@@ -224,11 +232,12 @@ function podLookup(store: Store): PodLookup {
 }
 
 /** By plural and group, as upstream labels apiserver_storage_objects: `pods`, `deployments.apps`. */
-async function countObjects(store: Store): Promise<Map<string, number>> {
+async function countObjects(registry: ResourceRegistry, store: Store): Promise<Map<string, number>> {
   const counts = new Map<string, number>();
-  for (const definition of RESOURCES) {
+  for (const definition of registry.all()) {
     // A second version of a kind is the same objects again.
-    if (definition.virtual || definition.conversion) continue;
+    const stored = definition.conversion?.apiVersion ?? apiVersionOfResource(definition);
+    if (definition.virtual || stored !== apiVersionOfResource(definition)) continue;
     const { entries } = await store.list(definition.storageKey('', ''));
     if (entries.length > 0) counts.set(qualifiedResource(definition), entries.length);
   }

@@ -32,7 +32,7 @@ export async function serveUpgrade(
     await parts.authorizer.authorize(user, info);
     if (info.kind !== 'resource' || !UPGRADES.has(info.subresource))
       throw badRequest('this path does not stream');
-    const definition = findDefinition(info);
+    const definition = findDefinition(parts.registry, info);
     if (info.verb !== 'get' && info.verb !== 'create') throw methodNotAllowed(definition, info.verb);
     const { pod, node } = await podAndNode({ info }, parts);
     if (!parts.kubelets) throw serviceUnavailable('this API server has no client certificate for kubelets');

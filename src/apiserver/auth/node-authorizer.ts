@@ -1,6 +1,7 @@
 // What a node may do (Kubernetes' Node authorizer, KEP-279): a kubelet writes its own Node and the pods bound to it, and
 // reads the secrets and config maps those pods name, so that a broken-in node gives away no more than what runs on it.
-// One deviation: a podwire node agent holds kubelet, proxy and overlay, so it also reads Services and endpoints.
+// Two deviations: a podwire node agent holds kubelet, proxy and overlay, so it also reads Services and endpoints; and it is
+// what calico-node is elsewhere, so it reads Calico's resources and writes those that IPAM keeps (ClusterRole calico-node).
 import type { Pod } from '../../api/types.ts';
 import type { User } from './authenticator.ts';
 import type { ResourceAttributes } from './roles.ts';
@@ -24,6 +25,11 @@ const READABLE = new Set([
   'networking.k8s.io/servicecidrs',
 ]);
 
+const CALICO_GROUP = 'crd.projectcalico.org';
+/** What a node allocates addresses in, and reports its sessions by. */
+const CALICO_WRITABLE = new Set(['ipamblocks', 'ipamhandles', 'blockaffinities', 'caliconodestatuses']);
+const WRITE = new Set(['create', 'update', 'patch', 'delete']);
+
 /** The name of the node this user is; undefined for anybody else. */
 export function nodeNameOf(user: User): string | undefined {
   if (!user.groups.includes(NODES_GROUP) || !user.name.startsWith(NODE_USER_PREFIX)) return undefined;
@@ -39,7 +45,9 @@ export interface PodLookup {
 export async function nodeMay(node: string, asked: ResourceAttributes, pods: PodLookup): Promise<boolean> {
   const { verb, name, namespace } = asked;
   const resource = `${asked.group}/${asked.resource}`;
-  if (READ.has(verb) && READABLE.has(resource)) return true;
+  if (READ.has(verb) && (READABLE.has(resource) || asked.group === CALICO_GROUP)) return true;
+  if (asked.group === CALICO_GROUP)
+    return WRITE.has(verb) && CALICO_WRITABLE.has(asked.resource.replace(/\/status$/, ''));
   switch (resource) {
     case '/nodes':
       // The name of a Node being created is in the body: admission compares it (node-restriction.ts).

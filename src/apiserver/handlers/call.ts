@@ -11,10 +11,12 @@ import { negotiateShape } from '../http/accept.ts';
 import { isTrue, type ResourceRequest } from '../http/request-info.ts';
 import type { KubeletProxy } from '../kubelet-proxy.ts';
 import type { ApiServerMetrics } from '../metrics.ts';
+import type { ResourceRegistry } from '../registry.ts';
 import type { ResourceStorage } from '../storage/resource-storage.ts';
 import type { IncludeObject, View } from './presentation.ts';
 
 export interface ServerParts {
+  registry: ResourceRegistry;
   storage: ResourceStorage;
   admission: Admission;
   authenticator: Authenticator;

@@ -23,6 +23,7 @@ function track(call: ResourceCall, old: ApiObject | undefined, object: ApiObject
   trackFields({
     old,
     object,
+    schema: call.definition.schema,
     manager: managerOf(call),
     subresource: call.info.subresource,
     time: formatTime(Date.now()),

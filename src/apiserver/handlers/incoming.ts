@@ -1,7 +1,7 @@
 // An object out of a request body, checked against what the request's path says: kind, name, namespace, known fields.
-import { checkFields } from '../../api/field-validation.ts';
 import { apiVersionOfResource } from '../../api/resources.ts';
 import { badRequest } from '../../api/status.ts';
+import type { KubeObject } from '../../api/types.ts';
 import type { JsonObject } from '../../lib/json.ts';
 import { isJsonObject } from '../../lib/json.ts';
 import { decodeObject, mediaType, readBody } from '../http/body.ts';
@@ -32,6 +32,7 @@ export function checkObject(call: ResourceCall, body: JsonObject): ApiObject {
   body.metadata ??= {};
   if (!isJsonObject(body.metadata)) throw badRequest(`${definition.kind}: metadata: expected an object`);
   checkUnknownFields(call, body);
+  call.warnings.push(...definition.warnings(body as KubeObject));
   const { metadata } = body;
   if (definition.namespaced) {
     if (metadata.namespace && info.namespace && metadata.namespace !== info.namespace)
@@ -57,8 +58,8 @@ export function checkUnknownFields(call: ResourceCall, body: JsonObject): void {
     throw badRequest(
       `fieldValidation: Unsupported value: "${mode}": supported values: "Ignore", "Strict", "Warn"`,
     );
-  const { group, version, kind } = call.definition;
-  const { unknown, mistyped } = checkFields(group, version, kind, body);
+  const { version, kind } = call.definition;
+  const { unknown, mistyped } = call.definition.checkFields(body);
   if (mistyped.length > 0)
     throw badRequest(
       `${kind} in version "${version}" cannot be handled as a ${kind}: ${mistyped.join(', ')}`,

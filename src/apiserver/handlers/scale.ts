@@ -1,6 +1,9 @@
 // The scale subresource (autoscaling/v1 Scale) of everything that has spec.replicas.
 
+import { type JsonPath, setAt, valueAt } from '../../api/custom/json-path.ts';
 import { applyPatch, PATCH_MEDIA_TYPES, patchKindOf } from '../../api/patch.ts';
+import type { ScalePaths } from '../../api/resource-definition.ts';
+import type { ResourceDefinition } from '../../api/resources.ts';
 import { schemaOfKind } from '../../api/schema.ts';
 import { formatLabelSelector, labelSelectorFromMap, labelSelectorFromObject } from '../../api/selectors.ts';
 import { badRequest, invalid, unsupportedMediaType } from '../../api/status.ts';
@@ -24,7 +27,12 @@ export async function serveScale(call: ResourceCall, server: ServerParts): Promi
   const { definition, info, request, response } = call;
   if (info.verb === 'get') {
     const entry = await server.storage.get(definition, info.namespace, info.name);
-    await sendJson(request, response, 200, JSON.stringify(scaleOf(servedObject(definition, entry))));
+    await sendJson(
+      request,
+      response,
+      200,
+      JSON.stringify(scaleOf(definition, servedObject(definition, entry))),
+    );
     return;
   }
   const change = await readChange(call);
@@ -33,17 +41,18 @@ export async function serveScale(call: ResourceCall, server: ServerParts): Promi
     // To the registry this is a change of the object's own spec.
     subresource: '',
     produce: old => {
-      const scale = change(scaleOf(old));
+      const scale = change(scaleOf(definition, old));
       const replicas = readReplicas(call, scale);
       const object = structuredClone(old) as ApiObject & Scalable;
-      object.spec = { ...object.spec, replicas };
+      if (definition.scale) setAt(definition.scale.replicas, object as unknown as JsonObject, replicas);
+      else object.spec = { ...object.spec, replicas };
       const metadata = isJsonObject(scale.metadata) ? scale.metadata : {};
       if (metadata.resourceVersion) object.metadata.resourceVersion = String(metadata.resourceVersion);
       return object;
     },
     track: (old, made) => trackUpdate(call, old, made),
   });
-  await sendJson(request, response, 200, JSON.stringify(scaleOf(object)));
+  await sendJson(request, response, 200, JSON.stringify(scaleOf(definition, object)));
 }
 
 /** How the Scale is to be changed: replaced (PUT) or patched. */
@@ -75,19 +84,51 @@ function readReplicas(call: ResourceCall, scale: JsonObject): number {
   ]);
 }
 
-export function scaleOf(object: ApiObject): JsonObject {
-  const { spec, status } = object as ApiObject & Scalable;
+export function scaleOf(definition: Pick<ResourceDefinition, 'scale'>, object: ApiObject): JsonObject {
   const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata;
+  const { wanted, observed, selector } = definition.scale
+    ? customScale(definition.scale, object)
+    : builtInScale(object);
+  return {
+    kind: 'Scale',
+    apiVersion: 'autoscaling/v1',
+    metadata: JSON.parse(JSON.stringify({ name, namespace, uid, resourceVersion, creationTimestamp })),
+    spec: { replicas: wanted },
+    status: { replicas: observed, ...(selector === undefined ? {} : { selector }) },
+  };
+}
+
+interface Scaled {
+  wanted: number;
+  observed: number;
+  selector: string | undefined;
+}
+
+function builtInScale(object: ApiObject): Scaled {
+  const { spec, status } = object as ApiObject & Scalable;
   // A ReplicationController selects by a plain map, everything else by a LabelSelector.
   const selector =
     object.kind === 'ReplicationController'
       ? labelSelectorFromMap(spec?.selector as Record<string, string> | undefined)
       : labelSelectorFromObject(spec?.selector as LabelSelector | undefined);
   return {
-    kind: 'Scale',
-    apiVersion: 'autoscaling/v1',
-    metadata: JSON.parse(JSON.stringify({ name, namespace, uid, resourceVersion, creationTimestamp })),
-    spec: { replicas: spec?.replicas ?? 0 },
-    status: { replicas: status?.replicas ?? 0, selector: formatLabelSelector(selector) },
+    wanted: spec?.replicas ?? 0,
+    observed: status?.replicas ?? 0,
+    selector: formatLabelSelector(selector),
+  };
+}
+
+/** A custom resource says where its numbers are; its selector is text. */
+function customScale(paths: ScalePaths, object: ApiObject): Scaled {
+  const root = object as unknown as JsonObject;
+  const numberAt = (path: JsonPath): number => {
+    const value = valueAt(path, root);
+    return typeof value === 'number' ? value : 0;
+  };
+  const selector = paths.selector && valueAt(paths.selector, root);
+  return {
+    wanted: numberAt(paths.replicas),
+    observed: numberAt(paths.observed),
+    selector: typeof selector === 'string' ? selector : undefined,
   };
 }

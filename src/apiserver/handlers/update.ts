@@ -2,7 +2,7 @@
 
 import { applyObject } from '../../api/apply.ts';
 import { applyPatch, PATCH_MEDIA_TYPES, patchKindOf } from '../../api/patch.ts';
-import { schemaOfKind } from '../../api/schema.ts';
+import type { ResourceDefinition } from '../../api/resources.ts';
 import { badRequest, notFound, unsupportedMediaType } from '../../api/status.ts';
 import { formatTime } from '../../lib/clock.ts';
 import { hasCode } from '../../lib/errors.ts';
@@ -29,12 +29,12 @@ export async function serveUpdate(call: ResourceCall, server: ServerParts): Prom
 
 export async function servePatch(call: ResourceCall, server: ServerParts): Promise<void> {
   const kind = patchKindOf(call.request.headers['content-type'] ?? '');
-  if (!kind) throw unsupportedMediaType(Object.values(PATCH_MEDIA_TYPES).join(', '));
+  if (!kind || (kind === 'strategic' && call.definition.customSchema))
+    throw unsupportedMediaType(acceptedPatches(call.definition));
   const text = (await readBody(call.request)).toString('utf8');
   if (kind === 'apply') return serveApply(call, server, await parseYaml(text));
   const patch = parseJson(text) as JsonValue;
-  const { group, version, kind: name } = call.definition;
-  const schema = schemaOfKind(group, version, name);
+  const { schema } = call.definition;
   const object = await changeObject(server, {
     ...changeRequest(call),
     produce: old => {
@@ -47,19 +47,24 @@ export async function servePatch(call: ResourceCall, server: ServerParts): Promi
   await answer(call, object);
 }
 
+/** Strategic merge needs Go's struct tags, which a custom resource has not. */
+function acceptedPatches({ customSchema }: ResourceDefinition): string {
+  const { strategic, ...others } = PATCH_MEDIA_TYPES;
+  return Object.values(customSchema ? others : { ...others, strategic }).join(', ');
+}
+
 /** Server-side apply (KEP-555): creates what is not there yet. */
 async function serveApply(call: ResourceCall, server: ServerParts, document: unknown): Promise<void> {
   const manager = call.query.get('fieldManager');
   if (!manager) throw badRequest('fieldManager is required for apply patch');
   if (!isJsonObject(document)) throw badRequest('the body of an apply patch must be an object');
   const applied = checkObject(call, document);
-  const { group, version, kind } = call.definition;
   const options = {
     manager,
     force: flag(call.query, 'force'),
     subresource: call.info.subresource,
     time: formatTime(Date.now()),
-    schema: schemaOfKind(group, version, kind),
+    schema: call.definition.schema,
   };
   try {
     const object = await changeObject(server, {
