@@ -1,7 +1,7 @@
 // A cluster for the overlay's tests: hosts on one underlay (or behind a router), each with a bridge and a pod, an Overlay
 // and a reconciler; Node objects in a map that stands for the API server.
 
-import { Overlay } from '../../../routing/overlay.ts';
+import { Overlay, type OverlayOptions } from '../../../routing/overlay.ts';
 import type { NetConf } from '../../../routing/subnet/net-conf.ts';
 import type { NodeStatusPatch } from '../../../routing/subnet/self.ts';
 import type { Node } from '../../../src/api/types.ts';
@@ -42,13 +42,15 @@ export class OverlayHost {
 export class OverlayCluster {
   readonly lab: NetnsLab;
   readonly #config: NetConf;
+  readonly #rules: OverlayOptions['rules'];
   readonly #switch: LabNamespace;
   readonly #router: LabNamespace;
   #ports = 0;
   readonly hosts: OverlayHost[] = [];
   readonly nodes = new Map<string, Node>();
 
-  constructor(room: string, config: NetConf) {
+  constructor(room: string, config: NetConf, rules?: OverlayOptions['rules']) {
+    this.#rules = rules;
     this.lab = new NetnsLab(room);
     this.#config = config;
     this.#switch = this.lab.namespace('sw');
@@ -130,6 +132,7 @@ export class OverlayCluster {
       nodeName: name,
       config: this.#config,
       underlay: { link: 'eth0', addresses, mtuBytes: 1500 },
+      rules: this.#rules,
       setDesired: state => reconciler.setDesired('overlay', state),
       patchNode: async patch => this.#patch(name, patch),
     });
