@@ -58,7 +58,8 @@ export class ProxyNode {
       pod.tcpServer(80, `pod${n}`);
       pod.udpServer(53, `pod${n}`);
       far.address('eth0', `10.244.2.${n + 1}/32`, `fd00:244:2::${n + 1}/128`);
-      far.tcpServer(80, `far${n}`, `10.244.2.${n + 1}`);
+      for (const address of [`10.244.2.${n + 1}`, `fd00:244:2::${n + 1}`])
+        far.tcpServer(80, `far${n}`, address);
     }
     // Without any route to it the node itself could not even try a cluster IP.
     // On a link of its own: a redirect to a neighbour on the same link would use up its allowance of ICMP errors.
@@ -89,6 +90,7 @@ export class ProxyNode {
         localDetector: { mode: 'cidr', v4: '10.244.0.0/16', v6: 'fd00:244::/32' },
         nodeIps: [NODE_IP.v4, NODE_IP.v6],
       },
+      netns: this.node.netns,
       setDesired: (state: KernelState) => reconciler.setDesired('proxy', state),
       settled: () => reconciler.settled(),
       onSynced: () => void cleaner.sync(this.proxy.ports()),

@@ -114,10 +114,10 @@ class Writer {
     const each = (names: readonly string[], fill: (batch: NftBatch, name: string) => void): void => {
       for (const name of names) this.steps.push({ weight: MESSAGE_WEIGHT, fill: batch => fill(batch, name) });
     };
-    // Rules hold chains and sets.
+    // Rules hold chains and sets, maps hold chains.
     each(delChains, (batch, name) => void batch.flushChain(this.#family, TABLE, name));
-    each(delChains, (batch, name) => void batch.delChain(this.#family, TABLE, name));
     each(delSets, (batch, name) => void batch.delSet(this.#family, TABLE, name));
+    each(delChains, (batch, name) => void batch.delChain(this.#family, TABLE, name));
   }
 }
 
