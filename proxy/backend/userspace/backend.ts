@@ -1,0 +1,156 @@
+// The userspace mode: a listener of the relay for each frontend of a service port, and rules that lead there. Order
+// matters: a listener is there before the rule that names it, and goes after it.
+import type { KernelState } from '../../../src/kernel/state.ts';
+import { errorMessage, hasCode } from '../../../src/lib/errors.ts';
+import type { Netns } from '../../../src/linux/netns.ts';
+import type { Logger } from '../../../src/observe/log.ts';
+import type { Family, ResolvedPort } from '../../model/types.ts';
+import type { ProxyBackend } from '../backend.ts';
+import type { RelayStats } from './apply/messages.ts';
+import { PortAllocator } from './apply/port-allocator.ts';
+import { Relay, type RelayListener } from './apply/relay.ts';
+import { type Frontend, frontendsOf } from './plan/frontends.ts';
+import { planUserspace, type UserspacePlanOptions } from './plan/plan.ts';
+
+export interface UserspaceConfig {
+  /** --proxy-port-range; any free port when absent. */
+  portRange?: { first: number; last: number };
+  /** --udp-timeout. */
+  udpIdleMs: number;
+  /** Where the relay listens: the node's address, or `0.0.0.0` and `::`. */
+  listen: UserspacePlanOptions['listen'];
+  nodePortAddresses?: UserspacePlanOptions['nodePortAddresses'];
+}
+
+export const DEFAULT_USERSPACE_CONFIG: UserspaceConfig = {
+  udpIdleMs: 250,
+  listen: { v4: '0.0.0.0', v6: '::' },
+};
+
+export interface UserspaceBackendOptions {
+  families: readonly Family[];
+  config: UserspaceConfig;
+  netns?: Netns;
+  setDesired: (state: KernelState) => void;
+  settled?: () => Promise<void>;
+  log?: Logger;
+}
+
+interface Listening {
+  frontend: Frontend;
+  listener: RelayListener;
+}
+
+export class UserspaceBackend implements ProxyBackend {
+  readonly #options: UserspaceBackendOptions;
+  readonly #relay: Relay;
+  readonly #ports: PortAllocator;
+  readonly #wanted = new Map<string, ResolvedPort>();
+  readonly #changed = new Set<string>();
+  readonly #listening = new Map<string, Listening>();
+  /** Keys of a service port's frontends that listen. */
+  readonly #keys = new Map<string, string[]>();
+  #leaving: Listening[] = [];
+
+  constructor(options: UserspaceBackendOptions) {
+    this.#options = options;
+    const { netns, log, config } = options;
+    this.#relay = new Relay({ ...(netns ? { netns } : {}), ...(log ? { log } : {}) });
+    this.#ports = new PortAllocator(config.portRange);
+  }
+
+  set(id: string, resolved: ResolvedPort | undefined): void {
+    this.#changed.add(id);
+    if (resolved) this.#wanted.set(id, resolved);
+    else this.#wanted.delete(id);
+  }
+
+  get endpoints(): number {
+    let sum = 0;
+    for (const { reachable } of this.#wanted.values()) sum += reachable.length;
+    return sum;
+  }
+
+  stats(): RelayStats {
+    return this.#relay.stats();
+  }
+
+  async sync(): Promise<void> {
+    const { families, config, setDesired, settled } = this.#options;
+    const refused: unknown[] = [];
+    for (const id of this.#changed)
+      try {
+        this.#serve(id);
+        this.#changed.delete(id);
+      } catch (error) {
+        refused.push(error);
+      }
+    const served = [...this.#listening.values()].map(({ frontend, listener }) => ({
+      frontend,
+      proxyPort: listener.port,
+    }));
+    const { listen, nodePortAddresses } = config;
+    setDesired(
+      planUserspace(served, { families, listen, ...(nodePortAddresses ? { nodePortAddresses } : {}) }),
+    );
+    await settled?.();
+    for (const { listener } of this.#leaving.splice(0)) {
+      listener.close();
+      this.#ports.give(listener.port);
+    }
+    // The others are served by now; what was refused is tried again.
+    if (refused.length > 0) throw refused[0];
+  }
+
+  /** The relay's connections end with this process; the rules stay for the next one to mend. */
+  stop(): void {
+    this.#relay.stop().catch(error => this.#options.log?.error(`stop the relay: ${errorMessage(error)}`));
+  }
+
+  #serve(id: string): void {
+    const resolved = this.#wanted.get(id);
+    const frontends = resolved ? frontendsOf(resolved) : [];
+    const keys = frontends.map(({ key }) => key);
+    for (const frontend of frontends) this.#open(frontend);
+    for (const key of this.#keys.get(id) ?? []) {
+      const gone = keys.includes(key) ? undefined : this.#listening.get(key);
+      if (!gone) continue;
+      this.#listening.delete(key);
+      this.#leaving.push(gone);
+    }
+    if (keys.length > 0) this.#keys.set(id, keys);
+    else this.#keys.delete(id);
+  }
+
+  #open(frontend: Frontend): void {
+    const present = this.#listening.get(frontend.key);
+    if (present && present.frontend.affinitySeconds === frontend.affinitySeconds) {
+      present.frontend = frontend;
+      present.listener.setEndpoints(frontend.endpoints);
+      return;
+    }
+    const listener = this.#listen(frontend);
+    if (present) this.#leaving.push(present);
+    this.#listening.set(frontend.key, { frontend, listener });
+  }
+
+  #listen({ family, protocol, affinitySeconds, endpoints }: Frontend): RelayListener {
+    const { config } = this.#options;
+    for (const port of this.#ports.candidates())
+      try {
+        const listener = this.#relay.open({
+          protocol,
+          address: family === 4 ? config.listen.v4 : config.listen.v6,
+          port,
+          affinityMs: affinitySeconds * 1000,
+          udpIdleMs: config.udpIdleMs,
+          endpoints,
+        });
+        this.#ports.take(listener.port);
+        return listener;
+      } catch (error) {
+        if (!hasCode(error, 'EADDRINUSE')) throw error;
+      }
+    throw this.#ports.exhausted();
+  }
+}
