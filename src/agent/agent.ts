@@ -168,7 +168,7 @@ export class Agent {
     using links = Rtnetlink.open(this.#netns);
     return explainFlow(flow, {
       ports: this.#proxy.ports(),
-      candidates: resolved => this.#proxy.candidates(resolved.port),
+      candidates: port => this.#proxy.candidates(port),
       nodeIps: links.listAddresses().map(({ address }) => address.slice(0, address.indexOf('/'))),
       clusterCidrs: this.#options.clusterCidrs,
     });

@@ -18,7 +18,7 @@ function explain(
     { source: '10.244.1.9', protocol: 'TCP', ...flow },
     {
       ports: model.ports(),
-      candidates: resolved => model.candidates(resolved.port),
+      candidates: port => model.candidates(port),
       nodeIps: ['192.0.2.1'],
       clusterCidrs: ['10.244.0.0/16'],
     },
@@ -100,7 +100,7 @@ test('source ranges of a load balancer', () => {
       { source, destination: '198.51.100.1', port: 80, protocol: 'TCP' },
       {
         ports: model.ports(),
-        candidates: resolved => model.candidates(resolved.port),
+        candidates: port => model.candidates(port),
         nodeIps: ['192.0.2.1'],
         clusterCidrs: ['10.244.0.0/16'],
       },
