@@ -14,6 +14,7 @@ import { Overlay, type OverlayStatus } from '../../routing/overlay.ts';
 import { ANNOTATION, annotationKey, DEFAULT_ANNOTATION_PREFIX } from '../../routing/subnet/annotations.ts';
 import { type NetConf, networkOf } from '../../routing/subnet/net-conf.ts';
 import { type SubnetEnv, writeSubnetEnv } from '../../routing/subnet/subnet-env.ts';
+import { takeOverRoutes } from '../../routing/subnet/take-over.ts';
 import type { Node } from '../api/types.ts';
 import { KernelReconciler, type Repair } from '../kernel/reconciler.ts';
 import { type KernelState, ROUTE_PROTOCOL } from '../kernel/state.ts';
@@ -117,6 +118,8 @@ export class Flanneld {
     });
     await this.#startAdmin();
     underlay.start();
+    const taken = takeOverRoutes(config, this.#netns);
+    if (taken > 0) this.#log.info({ routes: taken }, "took over flannel's routes");
     await this.#reconciler.start(signal);
     await this.#source.run(this.#sink(overlay, this.#reporter), () => underlay.current, signal);
   }
