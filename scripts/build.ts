@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
+import { PLUGIN_NAMES } from '../cni/plugins.ts';
 
 const root = join(import.meta.dirname, '..');
 /** Built beside dist/ and put in its place at the end, so that a lab that runs from it never finds it half made. */
@@ -32,29 +33,6 @@ const PARTS: Record<string, string> = {
   'sqlite-writer': 'src/store/sqlite-writer.ts',
   'relay-worker': 'proxy/backend/userspace/apply/relay-worker.ts',
 };
-
-/** Every name under which the launcher is installed. */
-const CNI_PLUGINS = [
-  'bridge',
-  'loopback',
-  'host-local',
-  'static',
-  'ptp',
-  'macvlan',
-  'host-device',
-  'tap',
-  'portmap',
-  'bandwidth',
-  'firewall',
-  'tuning',
-  'sbr',
-  'flannel',
-  'vlan',
-  'ipvlan',
-  'dummy',
-  'vrf',
-  'dhcp',
-];
 
 const entryPoints = Object.fromEntries(
   Object.entries({ ...PROGRAMS, ...PARTS })
@@ -106,7 +84,7 @@ for (const name of Object.keys(PROGRAMS)) {
 
 const launcherSource = join(root, 'cni/launcher/launcher.c');
 if (existsSync(launcherSource)) {
-  const [first, ...others] = CNI_PLUGINS.map(plugin => join(dist, 'cni', plugin)) as [string, ...string[]];
+  const [first, ...others] = PLUGIN_NAMES.map(plugin => join(dist, 'cni', plugin)) as [string, ...string[]];
   execFileSync('gcc', ['-O2', '-static', '-s', '-Wall', '-Wextra', '-o', first, launcherSource], {
     stdio: 'inherit',
   });

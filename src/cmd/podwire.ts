@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { PODWIRE_VERSION } from '../lib/version.ts';
 import { agentCommand } from './agent.ts';
 import { apiserverCommand } from './apiserver.ts';
+import { cniCommand } from './cni.ts';
 import { controllersCommand } from './controllers.ts';
 import { reportError } from './errors.ts';
 import { explainCommand } from './explain.ts';
@@ -50,6 +51,7 @@ for (const command of [
   controllersCommand(),
   agentCommand(),
   pkiCommand(),
+  cniCommand(),
   imagesCommand(),
 ])
   program.addCommand(command);
