@@ -13,6 +13,11 @@ import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig } from './backend/iptables
 import type { NftRepair } from './backend/nftables/apply/keeper.ts';
 import { NftablesBackend } from './backend/nftables/backend.ts';
 import { DEFAULT_NFTABLES_CONFIG, type NftablesConfig } from './backend/nftables/plan/config.ts';
+import {
+  DEFAULT_USERSPACE_CONFIG,
+  UserspaceBackend,
+  type UserspaceConfig,
+} from './backend/userspace/backend.ts';
 import { type HealthCheck, ServiceModel } from './model/model.ts';
 import { serviceKey } from './model/services.ts';
 import type { NodeTopology } from './model/topology.ts';
@@ -37,12 +42,14 @@ export interface ServiceProxyOptions {
   nodeName: string;
   families?: readonly Family[];
   /** Where rules are kept; iptables unless told. */
-  mode?: 'iptables' | 'nftables';
+  mode?: 'iptables' | 'nftables' | 'userspace';
   iptables?: Partial<IptablesConfig>;
   /** What is not said here is taken from `iptables`, as far as both modes know it. */
   nftables?: Partial<NftablesConfig>;
-  /** Where the nftables mode writes, and verifies so often; its own namespace and every minute unless told. */
+  userspace?: Partial<UserspaceConfig>;
+  /** Where the nftables mode writes and the userspace mode listens; the process's own unless told. */
   netns?: Netns;
+  /** nftables mode: how often everything is compared with the kernel; every minute unless told. */
   verifyIntervalMs?: number;
   /** nftables mode: what somebody else had changed. */
   onRepair?: (repairs: NftRepair[]) => void;
@@ -60,6 +67,12 @@ export interface ServiceProxyOptions {
 
 function createBackend(options: ServiceProxyOptions, families: readonly Family[]): ProxyBackend {
   const iptables = { ...DEFAULT_IPTABLES_CONFIG, ...options.iptables };
+  if (options.mode === 'userspace')
+    return new UserspaceBackend({
+      ...options,
+      families,
+      config: { ...DEFAULT_USERSPACE_CONFIG, ...options.userspace },
+    });
   if (options.mode !== 'nftables') return new IptablesBackend({ ...options, families, config: iptables });
   const { masqueradeMark, masqueradeAll, localDetector, nodePortAddresses, nodeIps, randomFully } = iptables;
   return new NftablesBackend({

@@ -9,8 +9,9 @@ import type { ProxyBackend } from '../backend.ts';
 import type { RelayStats } from './apply/messages.ts';
 import { PortAllocator } from './apply/port-allocator.ts';
 import { Relay, type RelayListener } from './apply/relay.ts';
+import { removeStaleUdpFlows } from './apply/udp-flows.ts';
 import { type Frontend, frontendsOf } from './plan/frontends.ts';
-import { planUserspace, type UserspacePlanOptions } from './plan/plan.ts';
+import { planUserspace, type Served, type UserspacePlanOptions } from './plan/plan.ts';
 
 export interface UserspaceConfig {
   /** --proxy-port-range; any free port when absent. */
@@ -41,6 +42,10 @@ interface Listening {
   listener: RelayListener;
 }
 
+function toServed({ frontend, listener }: Listening): Served {
+  return { frontend, proxyPort: listener.port };
+}
+
 export class UserspaceBackend implements ProxyBackend {
   readonly #options: UserspaceBackendOptions;
   readonly #relay: Relay;
@@ -51,6 +56,7 @@ export class UserspaceBackend implements ProxyBackend {
   /** Keys of a service port's frontends that listen. */
   readonly #keys = new Map<string, string[]>();
   #leaving: Listening[] = [];
+  #opened: Listening[] = [];
 
   constructor(options: UserspaceBackendOptions) {
     this.#options = options;
@@ -85,19 +91,13 @@ export class UserspaceBackend implements ProxyBackend {
       } catch (error) {
         refused.push(error);
       }
-    const served = [...this.#listening.values()].map(({ frontend, listener }) => ({
-      frontend,
-      proxyPort: listener.port,
-    }));
     const { listen, nodePortAddresses } = config;
+    const served = [...this.#listening.values()].map(toServed);
     setDesired(
       planUserspace(served, { families, listen, ...(nodePortAddresses ? { nodePortAddresses } : {}) }),
     );
     await settled?.();
-    for (const { listener } of this.#leaving.splice(0)) {
-      listener.close();
-      this.#ports.give(listener.port);
-    }
+    this.#settle();
     // The others are served by now; what was refused is tried again.
     if (refused.length > 0) throw refused[0];
   }
@@ -105,6 +105,26 @@ export class UserspaceBackend implements ProxyBackend {
   /** The relay's connections end with this process; the rules stay for the next one to mend. */
   stop(): void {
     this.#relay.stop().catch(error => this.#options.log?.error(`stop the relay: ${errorMessage(error)}`));
+  }
+
+  /** The rules are in place: nothing leads to what is leaving. */
+  #settle(): void {
+    const closed = this.#leaving.splice(0);
+    for (const { listener } of closed) {
+      listener.close();
+      this.#ports.give(listener.port);
+    }
+    const opened = this.#opened.splice(0);
+    const closedUdp = closed.filter(({ frontend }) => frontend.protocol === 'UDP');
+    try {
+      removeStaleUdpFlows(
+        this.#options.netns,
+        opened.map(toServed),
+        new Set(closedUdp.map(({ listener }) => listener.port)),
+      );
+    } catch (error) {
+      this.#options.log?.error(`remove stale UDP flows: ${errorMessage(error)}`);
+    }
   }
 
   #serve(id: string): void {
@@ -131,7 +151,9 @@ export class UserspaceBackend implements ProxyBackend {
     }
     const listener = this.#listen(frontend);
     if (present) this.#leaving.push(present);
-    this.#listening.set(frontend.key, { frontend, listener });
+    const listening = { frontend, listener };
+    this.#opened.push(listening);
+    this.#listening.set(frontend.key, listening);
   }
 
   #listen({ family, protocol, affinitySeconds, endpoints }: Frontend): RelayListener {

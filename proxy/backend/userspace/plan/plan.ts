@@ -78,7 +78,8 @@ function inputRule({ frontend, proxyPort }: Served): string {
   const target = {
     none: '-j ACCEPT',
     DROP: '-j DROP',
-    REJECT: `-j REJECT --reject-with ${protocol === 'TCP' ? 'tcp-reset' : unreachable}`,
+    // Not tcp-reset: behind a bridge with br_netfilter the kernel sends it past NAT, from the wrong address.
+    REJECT: `-j REJECT --reject-with ${unreachable}`,
   };
   return rule({
     protocol: protocol.toLowerCase(),
