@@ -16,6 +16,7 @@ import {
   fibPrefixes,
   JsonProcess,
   Namespaces,
+  netnsName,
   peakMemoryMb,
   until,
   wait,
@@ -71,7 +72,7 @@ const ours: StartReceiver = async (namespaces, _directory, kernel) => {
     originate: [],
     fib: kernel,
   };
-  const child = namespaces.spawn('pwt-bgp-rcv', process.execPath, [
+  const child = namespaces.spawn(netnsName('rcv'), process.execPath, [
     ...NODE_FLAGS,
     bundle('speaker-process'),
     JSON.stringify(config),
@@ -82,7 +83,7 @@ const ours: StartReceiver = async (namespaces, _directory, kernel) => {
 };
 
 const frr: StartReceiver = async (namespaces, directory, kernel) => {
-  const daemon = new Frr('pwt-bgp-rcv', directory);
+  const daemon = new Frr(netnsName('rcv'), directory);
   const config = `router bgp ${AS}
  bgp router-id 10.0.2.2
  no bgp default ipv4-unicast
@@ -105,7 +106,7 @@ ${kernel ? 'protocol kernel { scan time 600; ipv4 { import none; export where so
 protocol bgp inj { local 10.0.2.2 as ${AS}; neighbor 10.0.2.1 as ${AS}; hold time 240; passive on;
   ipv4 { import all; export none; }; }
 `;
-  const daemon = new Bird(namespaces, 'pwt-bgp-rcv', directory, config);
+  const daemon = new Bird(namespaces, netnsName('rcv'), directory, config);
   await daemon.ask('show status');
   return { pids: [daemon.pid], count: () => daemon.imported('inj') };
 };
@@ -125,11 +126,11 @@ async function receive(
 ): Promise<Measured> {
   using namespaces = new Namespaces();
   using directory = new TemporaryDirectory();
-  namespaces.add('pwt-bgp-mid');
-  namespaces.add('pwt-bgp-rcv');
-  namespaces.connect('pwt-bgp-mid', 'pwt-bgp-rcv', 'v', '10.0.2.1/24', '10.0.2.2/24');
+  const mid = namespaces.add('mid');
+  const rcv = namespaces.add('rcv');
+  namespaces.connect(mid, rcv, 'v', '10.0.2.1/24', '10.0.2.2/24');
   const { pids, count: counted } = await start(namespaces, directory.path, kernel);
-  const injector = namespaces.spawnNode('pwt-bgp-mid', 'injector.ts', {
+  const injector = namespaces.spawnNode(mid, 'injector.ts', {
     local: '10.0.2.1',
     remote: '10.0.2.2',
     asn: AS,
@@ -188,7 +189,7 @@ interface MeshNode {
 
 const meshNodes = (): MeshNode[] =>
   Array.from({ length: MESH }, (_, i) => ({
-    netns: `pwt-bgp-n${i + 1}`,
+    netns: netnsName(`n${i + 1}`),
     address: `10.100.0.${i + 1}`,
     block: `10.244.${i + 1}.0/26`,
   }));
@@ -196,9 +197,9 @@ const meshNodes = (): MeshNode[] =>
 const hex = (n: number): string => n.toString(16).padStart(2, '0');
 
 function buildMesh(namespaces: Namespaces, nodes: readonly MeshNode[], directory: string): void {
-  const sw = namespaces.add('pwt-bgp-sw');
+  const sw = namespaces.add('sw');
   const lines = ['link add br0 type bridge', 'link set br0 up'];
-  for (const { netns } of nodes) namespaces.add(netns);
+  for (const i of nodes.keys()) namespaces.add(`n${i + 1}`);
   nodes.forEach(({ netns }, i) => {
     lines.push(
       `link add p${i + 1} type veth peer name eth0 address 02:00:00:00:00:${hex(i + 1)} netns ${netns}`,

@@ -1,8 +1,11 @@
-// Namespaces and processes for BGP benches and interop tests: made under a given prefix, and gone afterwards.
+// Namespaces and processes for BGP benches and tests. Their names carry this process's number, so that runs side by side
+// do not meet; they are gone afterwards, and what a killed run left is cleared away by the next.
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { deleteNetns, listNetns } from '../../../src/linux/netns.ts';
+import { findProcessesByNetns, isAlive, signalProcess } from '../../../src/linux/process.ts';
 
 const HERE = import.meta.dirname;
 const NODE = process.execPath;
@@ -21,17 +24,66 @@ export function hasProgram(path: string): boolean {
   }
 }
 
+const PREFIX = 'pwt-bgp-';
+
+/** The whole name of one of this process's namespaces. */
+export const netnsName = (name: string): string => `${PREFIX}${process.pid}-${name}`;
+
+/** Namespaces, and who lives in them, of runs that were killed. */
+function clearStale(): void {
+  for (const name of listNetns()) {
+    const owner = new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1];
+    if (owner === undefined || isAlive(Number(owner))) continue;
+    const path = `/run/netns/${name}`;
+    for (const pid of findProcessesByNetns(statSync(path, { bigint: true }).ino))
+      signalProcess(pid, 'SIGKILL');
+    deleteNetns(name);
+  }
+}
+
 export class Namespaces implements Disposable {
   static readonly command = command;
   readonly #names: string[] = [];
   readonly #children: ChildProcessWithoutNullStreams[] = [];
+  readonly #onExit = (): void => this[Symbol.dispose]();
 
-  add(name: string): string {
-    this.#delete(name);
+  constructor() {
+    clearStale();
+    process.on('exit', this.#onExit);
+  }
+
+  /** Makes one; the answer is its whole name. */
+  add(short: string): string {
+    const name = netnsName(short);
     command('ip', 'netns', 'add', name);
     this.#names.push(name);
     command('ip', '-n', name, 'link', 'set', 'lo', 'up');
     return name;
+  }
+
+  /** A switch (bridge `br0`) and nodes on it: link `eth0` with the addresses given. */
+  addLan(short: string, nodes: readonly { name: string; addresses: readonly string[] }[]): void {
+    const sw = this.add(short);
+    command('ip', '-n', sw, 'link', 'add', 'br0', 'type', 'bridge');
+    command('ip', '-n', sw, 'link', 'set', 'br0', 'up');
+    for (const [i, { name, addresses }] of nodes.entries()) {
+      const ns = this.add(name);
+      this.connectTo(sw, `p${i}`, ns, 'eth0', addresses);
+    }
+  }
+
+  /** A port of a switch for a node. */
+  connectTo(sw: string, port: string, node: string, link: string, addresses: readonly string[]): void {
+    const veth = ['link', 'add', port, 'type', 'veth', 'peer', 'name', link, 'netns', node];
+    command('ip', '-n', sw, ...veth);
+    command('ip', '-n', sw, 'link', 'set', port, 'master', 'br0', 'up');
+    for (const address of addresses)
+      command(
+        'ip',
+        ...['-n', node, 'addr', 'add', address, 'dev', link],
+        ...(address.includes(':') ? ['nodad'] : []),
+      );
+    command('ip', '-n', node, 'link', 'set', link, 'up');
   }
 
   /** A veth pair with an address (and prefix length) at each end. */
@@ -56,9 +108,13 @@ export class Namespaces implements Disposable {
     }
   }
 
-  /** A program inside a namespace; killed at the end. */
+  /** A program inside a namespace; killed at the end, whatever ends us. */
   spawn(namespace: string, program: string, args: readonly string[]): ChildProcessWithoutNullStreams {
-    const child = spawn('nsenter', [`--net=/run/netns/${namespace}`, program, ...args], { stdio: 'pipe' });
+    const child = spawn(
+      'setpriv',
+      ['--pdeathsig', 'KILL', 'nsenter', `--net=/run/netns/${namespace}`, program, ...args],
+      { stdio: 'pipe' },
+    );
     child.stderr.on('data', (chunk: Buffer) => {
       if (process.env.BGP_DEBUG !== undefined) process.stderr.write(chunk);
     });
@@ -74,14 +130,6 @@ export class Namespaces implements Disposable {
       JSON.stringify(argument),
     ]);
     return new JsonProcess(child);
-  }
-
-  #delete(name: string): void {
-    try {
-      command('ip', 'netns', 'delete', name);
-    } catch {
-      // It was not there.
-    }
   }
 
   async killChildren(): Promise<void> {
@@ -100,8 +148,9 @@ export class Namespaces implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const child of this.#children) child.kill('SIGKILL');
-    for (const name of this.#names) this.#delete(name);
+    process.off('exit', this.#onExit);
+    for (const child of this.#children.splice(0)) child.kill('SIGKILL');
+    for (const name of this.#names.splice(0)) deleteNetns(name);
   }
 }
 

@@ -26,8 +26,8 @@ export class Pair implements AsyncDisposable {
   #speaker: Speaker | undefined;
 
   constructor(name: string) {
-    this.ourNetns = this.namespaces.add(`pwt-bgp-${name}-a`);
-    this.theirNetns = this.namespaces.add(`pwt-bgp-${name}-b`);
+    this.ourNetns = this.namespaces.add(`${name}-a`);
+    this.theirNetns = this.namespaces.add(`${name}-b`);
     this.namespaces.connect(this.ourNetns, this.theirNetns, 'v', `${OURS.v4}/24`, `${THEIRS.v4}/24`);
     for (const [ns, link, address] of [
       [this.ourNetns, 'va', OURS.v6],

@@ -8,7 +8,7 @@ import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
 import { KernelRouteSink } from '../../../routing/fib/kernel-route-sink.ts';
 import { Netns } from '../../../src/linux/netns.ts';
 import { silentLogger } from '../../../src/observe/log.ts';
-import { Namespaces } from '../../harness/bgp/bench-net.ts';
+import { Namespaces, netnsName } from '../../harness/bgp/bench-net.ts';
 import { eventually } from '../../harness/bgp/pair.ts';
 import { BIRD, Bird, missing, TemporaryDirectory } from '../../harness/bgp/peers.ts';
 
@@ -16,7 +16,7 @@ const skip = missing(BIRD, 'bird2');
 const NODES = [1, 2, 3, 4];
 const addressOf = (n: number): string => `10.8.0.${n}`;
 const blockOf = (n: number): string => `10.244.${n}.0/26`;
-const netnsOf = (n: number): string => `pwt-bgp-c${n}`;
+const netnsOf = (n: number): string => netnsName(`c${n}`);
 
 function birdConfig(n: number, blocks: readonly string[]): string {
   const aggregate = blocks.map(
@@ -88,30 +88,10 @@ const same = (list: readonly string[]) => (got: readonly string[]) =>
 test('BIRD nodes as Calico runs them and ours share one mesh', { skip }, async () => {
   using namespaces = new Namespaces();
   using directory = new TemporaryDirectory();
-  const sw = namespaces.add('pwt-bgp-csw');
-  Namespaces.command('ip', '-n', sw, 'link', 'add', 'br0', 'type', 'bridge');
-  Namespaces.command('ip', '-n', sw, 'link', 'set', 'br0', 'up');
-  for (const n of NODES) {
-    namespaces.add(netnsOf(n));
-    Namespaces.command(
-      'ip',
-      '-n',
-      sw,
-      'link',
-      'add',
-      `p${n}`,
-      'type',
-      'veth',
-      'peer',
-      'name',
-      'eth0',
-      'netns',
-      netnsOf(n),
-    );
-    Namespaces.command('ip', '-n', sw, 'link', 'set', `p${n}`, 'master', 'br0', 'up');
-    Namespaces.command('ip', '-n', netnsOf(n), 'addr', 'add', `${addressOf(n)}/24`, 'dev', 'eth0');
-    Namespaces.command('ip', '-n', netnsOf(n), 'link', 'set', 'eth0', 'up');
-  }
+  namespaces.addLan(
+    'csw',
+    NODES.map(n => ({ name: `c${n}`, addresses: [`${addressOf(n)}/24`] })),
+  );
   const birds = [1, 3].map(
     n => new Bird(namespaces, netnsOf(n), directory.path, birdConfig(n, [blockOf(n)])),
   );

@@ -9,7 +9,7 @@ import { ROUTE_PROTOCOL } from '../../../src/kernel/state.ts';
 import { Netns } from '../../../src/linux/netns.ts';
 import { Rtnetlink } from '../../../src/linux/rtnetlink.ts';
 import { silentLogger } from '../../../src/observe/log.ts';
-import { Namespaces, wait } from '../../harness/bgp/bench-net.ts';
+import { Namespaces, netnsName, wait } from '../../harness/bgp/bench-net.ts';
 import { eventually, originate } from '../../harness/bgp/pair.ts';
 import { RouteWatch } from '../../harness/bgp/route-watch.ts';
 
@@ -23,35 +23,14 @@ class Lan implements AsyncDisposable {
   readonly opened: Netns[] = [];
 
   constructor() {
-    const sw = this.namespaces.add('pwt-bgp-lan');
-    Namespaces.command('ip', '-n', sw, 'link', 'add', 'br0', 'type', 'bridge');
-    Namespaces.command('ip', '-n', sw, 'link', 'set', 'br0', 'up');
-    for (const n of [1, 2, 3]) {
-      const ns = this.namespaces.add(`pwt-bgp-l${n}`);
-      Namespaces.command(
-        'ip',
-        '-n',
-        sw,
-        'link',
-        'add',
-        `p${n}`,
-        'type',
-        'veth',
-        'peer',
-        'name',
-        'eth0',
-        'netns',
-        ns,
-      );
-      Namespaces.command('ip', '-n', sw, 'link', 'set', `p${n}`, 'master', 'br0', 'up');
-      Namespaces.command('ip', '-n', ns, 'addr', 'add', `10.7.0.${n}/24`, 'dev', 'eth0');
-      Namespaces.command('ip', '-n', ns, 'addr', 'add', `fd07::${n}/64`, 'dev', 'eth0', 'nodad');
-      Namespaces.command('ip', '-n', ns, 'link', 'set', 'eth0', 'up');
-    }
+    this.namespaces.addLan(
+      'lan',
+      [1, 2, 3].map(n => ({ name: `l${n}`, addresses: [`10.7.0.${n}/24`, `fd07::${n}/64`] })),
+    );
   }
 
   netns(n: number): Netns {
-    const netns = Netns.open(`/run/netns/pwt-bgp-l${n}`);
+    const netns = Netns.open(`/run/netns/${netnsName(`l${n}`)}`);
     this.opened.push(netns);
     return netns;
   }
@@ -112,7 +91,7 @@ test('blackhole, both families, ECMP, withdraw; a foreign route is left alone', 
   Namespaces.command(
     'ip',
     '-n',
-    'pwt-bgp-l3',
+    netnsName('l3'),
     'route',
     'add',
     '10.66.0.0/24',
@@ -157,7 +136,7 @@ test('restart, RFC 4724: not one route leaves any kernel, and what is gone meanw
   assert.deepEqual(await eventually(() => kernelRoutes(three), is(...onThree)), onThree);
   const onOne = ['10.50.0.0/24 blackhole', '10.53.0.0/26 10.7.0.3', '10.54.0.0/26 10.7.0.3'];
   assert.deepEqual(await eventually(() => kernelRoutes(one), is(...onOne)), onOne);
-  using watch = new RouteWatch(['pwt-bgp-l1', 'pwt-bgp-l3']);
+  using watch = new RouteWatch([netnsName('l1'), netnsName('l3')]);
   const gone: string[] = [];
   await first.speaker.stop({ keepRoutes: true });
   first.sink.close(true);
