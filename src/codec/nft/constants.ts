@@ -76,8 +76,9 @@ export const NFTA_VERDICT = { CODE: 1, CHAIN: 2 } as const;
 /** The data type of verdict maps. */
 export const NFT_DATA_VERDICT = 0xffffff00;
 
-/** Register 0 is the verdict; the sixteen 4-byte registers follow 8. */
+/** Register 0 is the verdict; 1 to 4 have 16 bytes; the sixteen of 4 bytes from 8 on are the same memory. */
 export const NFT_REG_VERDICT = 0;
+export const NFT_REG_1 = 1;
 export const NFT_REG32_00 = 8;
 
 /** NFTNL_UDATA_RULE_COMMENT and NFTNL_UDATA_SET_ELEM_COMMENT of libnftnl: type, length, text with NUL. */

@@ -3,7 +3,7 @@
 //
 //   struct nlattr NFTA_LIST_ELEM { NFTA_EXPR_NAME "payload", NFTA_EXPR_DATA { NFTA_PAYLOAD_… } }
 import type { MessageWriter } from '../../netlink/message.ts';
-import { NFT_REG32_00, NFTA_EXPR, NFTA_LIST_ELEM } from '../constants.ts';
+import { NFT_REG_1, NFT_REG32_00, NFTA_EXPR, NFTA_LIST_ELEM } from '../constants.ts';
 
 export interface Expression {
   readonly name: string;
@@ -18,7 +18,7 @@ export function encodeExpression(w: MessageWriter, expression: Expression): void
   });
 }
 
-/** The kernel's number of our register. */
+/** The kernel's number of our register, in the form in which it tells it back: every fourth has a name of its own. */
 export function register(number: number): number {
-  return NFT_REG32_00 + number;
+  return number % 4 === 0 ? NFT_REG_1 + number / 4 : NFT_REG32_00 + number;
 }
