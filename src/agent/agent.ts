@@ -8,12 +8,15 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CniServer } from '../../cni/runtime/server.ts';
+import { ConntrackCleaner } from '../../proxy/conntrack-cleaner.ts';
+import { ServiceHealthServer } from '../../proxy/health/service-health.ts';
 import { ServiceProxy } from '../../proxy/proxy.ts';
 import { Overlay } from '../../routing/overlay.ts';
 import { parseNetConf } from '../../routing/subnet/net-conf.ts';
 import { writeSubnetEnv } from '../../routing/subnet/subnet-env.ts';
 import type { Node } from '../api/types.ts';
 import { KubeClient } from '../client/client.ts';
+import { EventRecorder } from '../client/event-recorder.ts';
 import { Informer } from '../client/informer.ts';
 import { loadKubeconfig } from '../client/kubeconfig.ts';
 import { RESOURCE } from '../client/resources.ts';
@@ -29,10 +32,11 @@ import { createLogger } from '../observe/log.ts';
 import { writeConflist } from './cni-config.ts';
 import { planNetConf } from './net-conf.ts';
 import { NodeDns } from './node-dns.ts';
+import { NodeReports } from './node-reports.ts';
 import type { AgentOptions } from './options.ts';
 import { runProbe } from './probe.ts';
 import { ServicesFeed } from './services-feed.ts';
-import { findUnderlay } from './underlay-link.ts';
+import { UnderlayWatch } from './underlay-watch.ts';
 
 export class Agent {
   readonly #options: AgentOptions;
@@ -43,7 +47,11 @@ export class Agent {
   readonly #reconciler: KernelReconciler;
   readonly #cni: CniServer;
   readonly #nodes: Informer<Node>;
+  readonly #underlay: UnderlayWatch;
   readonly #overlay: Overlay;
+  readonly #reports: NodeReports;
+  readonly #cleaner: ConntrackCleaner;
+  readonly #serviceHealth: ServiceHealthServer;
   readonly #feed: ServicesFeed;
   readonly #proxy: ServiceProxy;
   readonly #dns: NodeDns;
@@ -52,8 +60,14 @@ export class Agent {
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    const families = [...new Set(options.clusterCidrs.map(familyOf))];
     mkdirSync(options.stateDirectory, { recursive: true, mode: 0o700 });
-    const underlay = findUnderlay(this.#netns, options.nodeIps);
+    this.#underlay = new UnderlayWatch({
+      netns: this.#netns,
+      request: { ifaces: [...options.nodeIps], regexes: [], addresses: options.nodeIps, families },
+      onChange: underlay => this.#overlay.setUnderlay(underlay),
+      log: createLogger({ component: 'overlay' }),
+    });
     this.#client = new KubeClient(loadKubeconfig(options.kubeconfig), {
       userAgent: 'podwire-agent',
       log: this.#log,
@@ -62,6 +76,7 @@ export class Agent {
     this.#reconciler = new KernelReconciler({
       netns: this.#netns,
       rooms: ['overlay', 'proxy', 'dns'],
+      onRepair: repair => this.#reports.repaired(repair),
       log: createLogger({ component: 'kernel' }),
     });
     this.#cni = new CniServer({ socketPath: options.cniSocket, log: createLogger({ component: 'cni' }) });
@@ -69,7 +84,7 @@ export class Agent {
     this.#overlay = new Overlay({
       nodeName: options.nodeName,
       config: parseNetConf(JSON.stringify(planNetConf(options.clusterCidrs, options.backend))),
-      underlay,
+      underlay: this.#underlay.current,
       setDesired: state => this.#reconciler.setDesired('overlay', state),
       patchNode: async patch => {
         await this.#client.patch(RESOURCE.nodes, options.nodeName, patch, {
@@ -81,12 +96,28 @@ export class Agent {
         writeSubnetEnv(join(options.stateDirectory, 'subnet.env'), env);
         void this.#openForPods(env.mtuBytes);
       },
+      onProblems: problems => this.#reports.overlayProblems(problems),
       log: createLogger({ component: 'overlay' }),
     });
+    this.#reports = new NodeReports({
+      events: new EventRecorder({
+        client: this.#client,
+        component: 'podwire-agent',
+        host: options.nodeName,
+        log: this.#log,
+      }),
+      node: () => this.#nodes.get(options.nodeName),
+      overlay: () => this.#overlay.status(),
+    });
     this.#feed = new ServicesFeed(options.proxyKubeconfig ?? options.kubeconfig, this.#log);
+    this.#cleaner = new ConntrackCleaner(this.#netns);
+    this.#serviceHealth = new ServiceHealthServer({
+      proxyHealthy: () => this.#proxy.ready,
+      log: createLogger({ component: 'proxy' }),
+    });
     this.#proxy = new ServiceProxy({
       nodeName: options.nodeName,
-      families: [...new Set(options.clusterCidrs.map(familyOf))],
+      families,
       iptables: {
         nodeIps: options.nodeIps,
         localDetector: {
@@ -97,6 +128,9 @@ export class Agent {
       },
       setDesired: state => this.#reconciler.setDesired('proxy', state),
       settled: () => this.#reconciler.settled('proxy'),
+      onSynced: () => this.#cleanFlows(),
+      onHealthChecks: checks => this.#serviceHealth.sync(checks),
+      onProblems: problems => this.#reports.serviceProblems(problems),
       log: createLogger({ component: 'proxy' }),
     });
     this.#dns = new NodeDns({
@@ -128,6 +162,7 @@ export class Agent {
     });
     this.#admin = new AdminServer(options.adminSocket, {
       'GET /overlay': () => this.#overlay.status(),
+      'GET /metrics': () => this.#reports.metrics(),
       'GET /diff': () => this.#reconciler.diff(),
       'POST /verify': () => this.#reconciler.verify(),
       'POST /explain': ({ body }) => this.#explain(body as Flow),
@@ -137,6 +172,7 @@ export class Agent {
 
   async start(signal: AbortSignal): Promise<void> {
     await Promise.all([this.#cni.start(), this.#admin.start(), this.#reconciler.start(signal)]);
+    this.#underlay.start();
     this.#nodes.onChange(({ type, object }) =>
       type === 'deleted' ? this.#overlay.deleteNode(object.metadata.name) : this.#overlay.upsertNode(object),
     );
@@ -150,8 +186,10 @@ export class Agent {
 
   /** The kernel keeps its state and containers go on: only the programs stop. */
   async stop(): Promise<void> {
+    this.#underlay.stop();
     this.#overlay.stop();
     this.#proxy.stop();
+    this.#serviceHealth.close();
     await Promise.all([
       this.#kubelet.stop(),
       this.#dns.stop(),
@@ -162,6 +200,15 @@ export class Agent {
     ]);
     await this.#reconciler.stop();
     await this.#client.close();
+  }
+
+  /** UDP flows that conntrack still sends to endpoints that are gone. */
+  #cleanFlows(): void {
+    try {
+      this.#cleaner.sync(this.#proxy.ports());
+    } catch (error) {
+      this.#log.error({ error }, 'stale UDP flows could not be removed');
+    }
   }
 
   #explain(flow: Flow): Explanation {
