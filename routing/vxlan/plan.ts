@@ -54,6 +54,9 @@ function planDevice(family: SelfFamily, backend: VxlanBackend, underlay: Underla
     ],
     addresses: [{ link, address: `${formatIp(family.subnet.network)}/${family.family === 4 ? 32 : 128}` }],
     sysctls: [{ path: `net/ipv6/conf/${link}/accept_ra`, value: '0', optional: true }],
+    ...(underlay.txChecksumOffload === undefined
+      ? {}
+      : { features: [{ link, name: 'tx-checksum-ip-generic', on: underlay.txChecksumOffload }] }),
   };
 }
 
@@ -144,5 +147,8 @@ export function planVxlan(
     neighbours,
     fdb,
     sysctls: devices.flatMap(device => device.sysctls ?? []),
+    ...(underlay.txChecksumOffload === undefined
+      ? {}
+      : { features: devices.flatMap(device => device.features ?? []) }),
   };
 }

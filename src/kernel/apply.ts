@@ -1,6 +1,7 @@
 // Does operations: netlink requests in batches, sysctls, one iptables transaction a table. An operation that fails
 // does not stop the others; each failure comes back with its operation.
 import { errorMessage, hasCode, PodwireError } from '../lib/errors.ts';
+import { Ethtool } from '../linux/ethtool.ts';
 import type { Iptables } from '../linux/iptables.ts';
 import type { Netns } from '../linux/netns.ts';
 import type { Rtnetlink } from '../linux/rtnetlink.ts';
@@ -8,7 +9,7 @@ import type { RtnetlinkBatch } from '../linux/rtnetlink-batch.ts';
 import type { LinkSettings, LinkSpec, RouteSpec } from '../linux/rtnetlink-specs.ts';
 import { writeSysctl } from '../linux/sysctl.ts';
 import type { Operation, OperationOf } from './diff.ts';
-import { mustReplaceLink, type ObjectMaps } from './objects.ts';
+import { type Kind, mustReplaceLink, type ObjectMaps } from './objects.ts';
 import type { LinkState, RouteState } from './state.ts';
 import { findReplaceable } from './take-over.ts';
 import { buildTransaction } from './xtables-text.ts';
@@ -28,6 +29,9 @@ export interface ApplyContext {
   onRestore?: (pid: number) => void;
 }
 
+/** Kinds that are not written by rtnetlink. */
+const OTHER_KINDS: ReadonlySet<Kind> = new Set(['chain', 'jump', 'sysctl', 'feature']);
+
 /** What is already gone needs no deleting. */
 const GONE = new Set(['ESRCH', 'ENOENT', 'ENODEV', 'EADDRNOTAVAIL']);
 
@@ -38,16 +42,18 @@ export async function applyOperations(
   context: ApplyContext,
 ): Promise<Failure[]> {
   const failures: Failure[] = [];
-  const netlink = operations.filter(op => op.kind !== 'chain' && op.kind !== 'jump' && op.kind !== 'sysctl');
+  const netlink = operations.filter(op => !OTHER_KINDS.has(op.kind));
   // Sysctls of a link exist with the link and count from before it is up (accept_ra, accept_dad).
   const isEarly = (op: Operation): boolean =>
     op.kind === 'link' || (op.action === 'delete' && op.kind !== 'nexthop');
   const early = netlink.filter(isEarly);
   const late = netlink.filter(op => !isEarly(op));
   sendBatch(early, context, failures, (batch, op) => writeEarly(batch, op, context));
-  for (const operation of operations)
-    if (operation.kind === 'sysctl' && operation.desired !== undefined)
-      applySysctl(operation, context, failures);
+  for (const operation of operations) {
+    if (operation.desired === undefined) continue;
+    if (operation.kind === 'sysctl') applySysctl(operation, context, failures);
+    else if (operation.kind === 'feature') applyFeature(operation, context, failures);
+  }
   const raised = early.filter(op => isNewLink(op) && !failures.some(failure => failure.operation === op));
   const refused: Failure[] = [];
   sendBatch([...raised, ...late], context, refused, writeLate);
@@ -245,6 +251,16 @@ function applySysctl(op: OperationOf<'sysctl'>, context: ApplyContext, failures:
     writeSysctl(context.netns, path, value);
   } catch (error) {
     if (optional && hasCode(error, 'ENOENT')) return;
+    failures.push({ operation: op as Operation, error: asPodwireError(error) });
+  }
+}
+
+function applyFeature(op: OperationOf<'feature'>, context: ApplyContext, failures: Failure[]): void {
+  const { link, name, on } = op.desired!;
+  try {
+    using ethtool = Ethtool.open(context.netns);
+    ethtool.setFeature(link, name, on);
+  } catch (error) {
     failures.push({ operation: op as Operation, error: asPodwireError(error) });
   }
 }

@@ -131,6 +131,7 @@ export class DesiredIndex {
     add('neighbours', 'neighbour', f.neighbours, marked);
     add('fdb', 'fdb', f.fdb, entry => entry);
     add('sysctls', 'sysctl', f.sysctls, sysctl => sysctl);
+    add('features', 'feature', f.features, feature => feature);
     for (const table of f.xtables ?? []) {
       const scope = `${table.family} ${table.table}`;
       this.#learnPrefixes(scope, table);

@@ -126,5 +126,7 @@ function linkDrift(link: Link, gone: boolean, context: DriftContext): readonly K
   const wanted = desired.link.get(link.name);
   if (wanted === undefined) return NOTHING;
   const found = toLinkState(link, index => names.get(index));
-  return isAsWanted('link', wanted, found) ? NOTHING : NETLINK_KINDS;
+  if (!isAsWanted('link', wanted, found)) return NETLINK_KINDS;
+  // A switched feature is told as a change of its link, without saying which.
+  return desired.feature.size > 0 ? ['feature'] : NOTHING;
 }

@@ -3,6 +3,7 @@
 import type {
   AddressState,
   FdbState,
+  FeatureState,
   KernelState,
   LinkState,
   NeighbourState,
@@ -42,6 +43,7 @@ export interface ObjectTypes {
   neighbour: NeighbourState;
   fdb: FdbState;
   sysctl: SysctlState;
+  feature: FeatureState;
   chain: ChainObject;
   jump: JumpObject;
 }
@@ -52,6 +54,7 @@ export type Kind = keyof ObjectTypes;
 export const KINDS: readonly Kind[] = [
   'link',
   'sysctl',
+  'feature',
   'address',
   'neighbour',
   'fdb',
@@ -66,6 +69,7 @@ export const KINDS: readonly Kind[] = [
 export const NETLINK_KINDS: readonly Kind[] = [
   'link',
   'sysctl',
+  'feature',
   'address',
   'neighbour',
   'fdb',
@@ -99,6 +103,7 @@ const KEYS: { [K in Kind]: (object: ObjectTypes[K]) => string } = {
   neighbour: o => `${o.link} ${o.address}`,
   fdb: o => (isFlooding(o.mac) ? `${o.link} ${o.mac} ${o.destination}` : `${o.link} ${o.mac}`),
   sysctl: o => o.path,
+  feature: o => `${o.link} ${o.name}`,
   chain: o => `${o.family} ${o.table} ${o.name}`,
   jump: o => `${o.family} ${o.table} ${o.chain} ${o.rule}`,
 };
@@ -198,6 +203,7 @@ const EQUAL: { [K in Kind]: (wanted: ObjectTypes[K], found: ObjectTypes[K]) => b
   neighbour: (a, b) => a.mac === b.mac && a.state === b.state,
   fdb: (a, b) => a.destination === b.destination,
   sysctl: (a, b) => a.value.trim().split(/\s+/).join(' ') === b.value.trim().split(/\s+/).join(' '),
+  feature: (a, b) => a.on === b.on,
   chain: (a, b) => sameRules(a.rules, b.rules),
   jump: () => true,
 };
@@ -223,6 +229,7 @@ const DESCRIBE: { [K in Kind]: (object: ObjectTypes[K]) => string } = {
   neighbour: o => `neighbour ${o.address} lladdr ${o.mac} dev ${o.link}`,
   fdb: o => `fdb entry ${o.mac} dst ${o.destination} dev ${o.link}`,
   sysctl: o => `sysctl ${o.path} = ${o.value}`,
+  feature: o => `feature ${o.name} ${o.on ? 'on' : 'off'} dev ${o.link}`,
   chain: o =>
     `${o.family === 4 ? 'iptables' : 'ip6tables'} ${o.table} chain ${o.name} (${o.rules.length} rules)`,
   jump: o => `${o.family === 4 ? 'iptables' : 'ip6tables'} ${o.table} rule -A ${o.chain} ${o.rule}`,
@@ -243,7 +250,13 @@ export function linksOf<K extends Kind>(kind: K, object: ObjectTypes[K]): string
     const link = object as LinkState;
     return [link.name, link.master, link.vxlan?.dev, link.ipip?.dev].filter(name => name !== undefined);
   }
-  if (kind === 'address' || kind === 'neighbour' || kind === 'fdb' || kind === 'nexthop')
+  if (
+    kind === 'address' ||
+    kind === 'neighbour' ||
+    kind === 'fdb' ||
+    kind === 'nexthop' ||
+    kind === 'feature'
+  )
     return [(object as AddressState).link];
   return [];
 }
@@ -262,6 +275,7 @@ export function emptyMaps(): ObjectMaps {
     neighbour: new Map(),
     fdb: new Map(),
     sysctl: new Map(),
+    feature: new Map(),
     chain: new Map(),
     jump: new Map(),
   };
@@ -293,6 +307,7 @@ export function indexState(state: KernelState): ObjectMaps {
   fill('neighbour', state.neighbours);
   fill('fdb', state.fdb);
   fill('sysctl', state.sysctls);
+  fill('feature', state.features);
   for (const table of state.xtables ?? []) {
     fill(
       'chain',

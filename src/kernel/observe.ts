@@ -8,6 +8,7 @@ import type { Nexthop } from '../codec/netlink/nexthop.ts';
 import type { Route } from '../codec/netlink/route.ts';
 import type { Rule } from '../codec/netlink/rule.ts';
 import { hasCode } from '../lib/errors.ts';
+import { Ethtool } from '../linux/ethtool.ts';
 import type { Iptables } from '../linux/iptables.ts';
 import type { Netns } from '../linux/netns.ts';
 import type { Rtnetlink } from '../linux/rtnetlink.ts';
@@ -165,6 +166,7 @@ export class Observer {
     if (has('neighbour')) this.#observeNeighbours(scope, found);
     if (has('fdb')) this.#observeFdb(found);
     if (has('sysctl')) this.#observeSysctls(scope, found);
+    if (has('feature')) this.#observeFeatures(scope, found);
     if (has('chain', 'jump')) for (const table of scope.tables) await this.#observeTable(table, scope, found);
     return found;
   }
@@ -255,6 +257,17 @@ export class Observer {
     }
   }
 
+  #observeFeatures(scope: ObserveScope, found: ObjectMaps): void {
+    if (scope.desired.feature.size === 0) return;
+    using ethtool = Ethtool.open(this.#options.netns);
+    const active = new Map<string, Set<string> | undefined>();
+    for (const [key, { link, name }] of scope.desired.feature) {
+      if (!active.has(link)) active.set(link, activeFeatures(ethtool, link));
+      const features = active.get(link);
+      if (features !== undefined) found.feature.set(key, { link, name, on: features.has(name) });
+    }
+  }
+
   async #observeTable(name: string, scope: ObserveScope, found: ObjectMaps): Promise<void> {
     const family = name.startsWith('6') ? 6 : 4;
     const table = name.slice(2) as TableName;
@@ -308,6 +321,16 @@ export class Observer {
         });
       }
     }
+  }
+}
+
+/** Undefined for a link that is not there. */
+function activeFeatures(ethtool: Ethtool, link: string): Set<string> | undefined {
+  try {
+    return ethtool.activeFeatures(link);
+  } catch (error) {
+    if (hasCode(error, 'ENODEV')) return undefined;
+    throw error;
   }
 }
 

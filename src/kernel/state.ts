@@ -113,6 +113,13 @@ export interface SysctlState {
   optional?: boolean;
 }
 
+/** A feature of a network device (`ethtool -k`), such as `tx-checksum-ip-generic`. */
+export interface FeatureState {
+  link: string;
+  name: string;
+  on: boolean;
+}
+
 /** The chains of one xtables table that we own, and the jumps into them from chains that we do not own. */
 export interface XtablesTableState {
   family: 4 | 6;
@@ -143,5 +150,6 @@ export interface KernelState {
   neighbours?: NeighbourState[];
   fdb?: FdbState[];
   sysctls?: SysctlState[];
+  features?: FeatureState[];
   xtables?: XtablesTableState[];
 }
