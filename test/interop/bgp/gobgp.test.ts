@@ -36,7 +36,6 @@ function startGobgp(
   peer-as = ${remote}
 ${password === undefined ? '' : `  auth-password = "${password}"\n`} [neighbors.timers.config]
   connect-retry = 1
-  idle-hold-time-after-reset = 1
  [neighbors.graceful-restart.config]
   enabled = true
   restart-time = 60
@@ -117,14 +116,27 @@ test('GoBGP: both families on one external session, withdraw, refresh, password,
   gobgp('neighbor', OURS.v4, 'softresetin');
   assert.deepEqual(await eventually(() => adjIn(gobgp, 'ipv4'), sameAs(['10.20.1.0/24'])), ['10.20.1.0/24']);
   const { peer } = speaker.neighbours.get('peer')!;
-  gobgp('neighbor', OURS.v4, 'reset');
+  gobgp('neighbor', OURS.v4, 'disable');
+  await eventually(
+    () => isUp(speaker),
+    up => !up,
+  );
+  assert.match(peer.lastError ?? '', /admin-shutdown/);
+  gobgp('neighbor', OURS.v4, 'enable');
   assert.ok(
     await eventually(
-      () => peer.establishedCount >= 2 && isUp(speaker),
+      () => peer.establishedCount === 2 && isUp(speaker),
       ok => ok,
-      30_000,
+      20_000,
     ),
   );
+  // After a reset GoBGP refuses everybody for 30 s (its idle hold time, which no configuration of its changes).
+  gobgp('neighbor', OURS.v4, 'reset');
+  await eventually(
+    () => isUp(speaker),
+    up => !up,
+  );
+  assert.match(peer.lastError ?? '', /admin-reset/);
 });
 
 test('GoBGP: RFC 6793 four-octet AS numbers on an internal session', { skip }, async () => {
