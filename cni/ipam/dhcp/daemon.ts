@@ -45,6 +45,9 @@ export class DhcpDaemon {
   readonly #files: LeaseFiles;
   readonly #kept = new Map<string, Kept>();
   readonly #locks = new KeyedLocks();
+  readonly #stopping = new AbortController();
+  /** Connections that have not sent their request yet. */
+  readonly #idle = new Set<Socket>();
   #server: Server | undefined;
 
   constructor(options: DhcpDaemonOptions) {
@@ -60,7 +63,8 @@ export class DhcpDaemon {
       throw new PodwireError('EADDRINUSE', `a DHCP daemon already answers on ${this.#socketPath}`);
     rmSync(this.#socketPath, { force: true });
     for (const record of this.#files.readAll()) this.#adopt(record);
-    const server = createServer({ allowHalfOpen: true }, socket => this.#accept(socket));
+    // A client that ends its side is gone: what was begun for it is given up.
+    const server = createServer(socket => this.#accept(socket));
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     server.once('error', reject).once('listening', resolve);
     const umask = process.umask(0o177);
@@ -75,8 +79,10 @@ export class DhcpDaemon {
     this.#options.log.info({ socketPath: this.#socketPath, leases: this.#kept.size }, 'DHCP daemon listens');
   }
 
-  /** The leases stay, for the next daemon. */
+  /** Gives up what is under way; the leases stay, for the next daemon. */
   async stop(): Promise<void> {
+    this.#stopping.abort();
+    for (const socket of this.#idle) socket.destroy();
     const server = this.#server;
     this.#server = undefined;
     if (server !== undefined) await new Promise<void>(resolve => server.close(() => resolve()));
@@ -89,7 +95,11 @@ export class DhcpDaemon {
     let text = '';
     let served = false;
     socket.setTimeout(READ_TIMEOUT_MS, () => socket.destroy());
-    socket.on('close', () => gone.abort());
+    this.#idle.add(socket);
+    socket.on('close', () => {
+      this.#idle.delete(socket);
+      gone.abort();
+    });
     socket.on('error', () => socket.destroy());
     socket.setEncoding('utf8');
     socket.on('data', chunk => {
@@ -101,8 +111,10 @@ export class DhcpDaemon {
         return;
       }
       served = true;
+      this.#idle.delete(socket);
       socket.setTimeout(0);
-      void this.#answer(text.slice(0, end), gone.signal).then(answer => {
+      const signal = AbortSignal.any([gone.signal, this.#stopping.signal]);
+      void this.#answer(text.slice(0, end), signal).then(answer => {
         socket.end(`${JSON.stringify(answer)}\n`);
       });
     });

@@ -1,7 +1,8 @@
 // The dhcp plugin and its daemon against busybox udhcpd: a server namespace, a veth, host-device moves one end into the
 // pod. vlan and ipvlan with dhcp run in test/netns/cni-uml.
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -152,6 +153,59 @@ test('a short lease is renewed, and the same address stays', { skip }, async () 
   await host.ok('CHECK', { config: { ...config(device), prevResult: result }, netns, id: 'short' });
   assert.match(await host.sh('ip -br addr show eth0', netns), new RegExp(address));
   await host.ok('DEL', { config: config(device), netns, id: 'short' });
+});
+
+test('a lease that is refused, or that nobody extends, ends: the interface goes down, CHECK says so', {
+  skip,
+}, async () => {
+  const restart = async (...ranges: [start: string, end: string][]): Promise<void> => {
+    server.stop();
+    for (const [start, end] of ranges)
+      server = await startUdhcpd(host, serverNs, 'br0', {
+        ...{ address: '10.66.0.1', start, end },
+        options: ['subnet 255.255.255.0', 'lease 4'],
+        settings: ['min_lease 2'],
+      });
+  };
+  for (const [id, change] of [
+    ['refused', () => restart(['10.66.0.200', '10.66.0.210'])],
+    ['expired', () => restart()],
+  ] as const) {
+    await restart(['10.66.0.100', '10.66.0.120']);
+    const netns = host.addPod();
+    const conf = config(await addDevice());
+    const result = await host.ok('ADD', { config: conf, netns, id });
+    await change();
+    const check = { config: { ...conf, prevResult: result }, netns, id };
+    for (let i = 0; i < 70 && (await host.run('CHECK', check)).code === 0; i++) await pause(100);
+    const { json } = await host.run('CHECK', check);
+    assert.deepEqual([json.code, json.details], [3, 'it was lost'], `${id}: ${json.msg}`);
+    assert.match(await host.sh('ip -br link show eth0', netns), /eth0.* DOWN /);
+    assert.deepEqual(leaseFiles(), []);
+    await host.ok('DEL', { config: conf, netns, id });
+  }
+});
+
+test('a plugin that was killed takes nothing; a daemon that is told to stop ends at once', {
+  skip,
+}, async () => {
+  const netns = host.addPod();
+  await host.sh('ip link add deaf type veth peer name mute; ip link set mute up');
+  const killed = connect(join(host.directory, 'dhcp.sock'));
+  await host.sh(`ip link set deaf netns ${netns.split('/').at(-1)}`);
+  const netnsInode = String(statSync(netns, { bigint: true }).ino);
+  const call = { method: 'Allocate', network: 'n', containerId: 'k', ifName: 'deaf', netns, netnsInode };
+  killed.write(`${JSON.stringify({ ...call, request: [1] })}\n`);
+  await pause(100);
+  killed.destroy();
+  const idle = connect(join(host.directory, 'dhcp.sock'));
+  idle.on('error', () => {});
+  await pause(50);
+  assert.deepEqual(leaseFiles(), []);
+  const started = performance.now();
+  await daemon.stop();
+  assert.ok(performance.now() - started < 1000);
+  daemon = await startDaemon();
 });
 
 test('no server, no daemon, wrong options: clear errors, and the device is back', { skip }, async () => {
