@@ -76,6 +76,7 @@ export class EtcdClient {
   readonly #members = new Map<string, Member>();
   #at = 0;
   #token: string | undefined;
+  #closed = false;
 
   constructor(options: EtcdOptions) {
     this.#options = options;
@@ -184,13 +185,16 @@ export class EtcdClient {
     }
   }
 
+  /** For good: a call that is still under way opens no new connection. */
   close(): void {
+    this.#closed = true;
     for (const member of this.#members.values())
       for (const client of [member.kv, member.watch, member.lease, member.auth]) client.close();
     this.#members.clear();
   }
 
   #member(): Member {
+    if (this.#closed) throw new PodwireError('ETCD_CLOSED', 'etcd: the client was closed');
     const { endpoints } = this.#options;
     const endpoint = endpoints[this.#at % endpoints.length]!;
     const known = this.#members.get(endpoint);

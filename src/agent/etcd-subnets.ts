@@ -4,7 +4,6 @@
 // A node keeps its subnet as long as it can, since its pods have addresses there: the key with its public IP, else the
 // subnet of the last life (subnet file), else a free one. Flannel ends when its lease is lost; we take it again.
 import { readFileSync } from 'node:fs';
-import { hostname } from 'node:os';
 import { ANNOTATION, annotationKey, DEFAULT_ANNOTATION_PREFIX } from '../../routing/subnet/annotations.ts';
 import {
   chooseSubnets,
@@ -60,7 +59,6 @@ const RACES = 10;
 export interface EtcdSubnetsOptions extends EtcdOptions {
   /** A day unless told. */
   ttlSeconds?: number;
-  nodeName?: string;
   publicIp?: string;
   publicIpv6?: string;
 }
@@ -78,10 +76,11 @@ export class EtcdSubnets implements SubnetSource {
   readonly #subnetFile: string;
   readonly #log: Logger;
   readonly #client: EtcdClient;
-  readonly #nodeName: string;
   readonly #keysPrefix: string;
   /** Node names by key name, of what the overlay was told. */
   readonly #told = new Set<string>();
+  /** Nodes have no names in etcd: ours is its public IP, which is as unique. */
+  #nodeName = '';
   #config: NetConf | undefined;
   #ranges: SubnetRanges | undefined;
   #underlay: (() => Underlay) | undefined;
@@ -98,7 +97,6 @@ export class EtcdSubnets implements SubnetSource {
     this.#subnetFile = subnetFile;
     this.#log = log;
     this.#client = new EtcdClient(options);
-    this.#nodeName = options.nodeName ?? hostname();
     this.#keysPrefix = subnetsPrefix(options.prefix);
   }
 
@@ -111,13 +109,19 @@ export class EtcdSubnets implements SubnetSource {
         const text = value.toString('utf8');
         this.#config = parseNetConf(text);
         this.#ranges = parseSubnetRanges(text, this.#config);
-        return { config: this.#config, nodeName: this.#nodeName, wantedIps: [] };
+        const nodeName = (underlay: Underlay): string => this.#nameNode(underlay);
+        return { config: this.#config, nodeName, wantedIps: [] };
       }
       if (!told)
         this.#log.warn({ key }, `etcd holds no network configuration yet; put net-conf.json at ${key}`);
       await sleep(CONFIG_POLL_MS, signal);
       signal.throwIfAborted();
     }
+  }
+
+  #nameNode(underlay: Underlay): string {
+    this.#nodeName = this.#options.publicIp ?? underlay.addresses[0]!.split('/')[0]!;
+    return this.#nodeName;
   }
 
   async run(sink: NodeSink, underlay: () => Underlay, signal: AbortSignal): Promise<void> {

@@ -91,9 +91,9 @@ export class Flanneld {
   async start(signal: AbortSignal): Promise<void> {
     await this.#listen();
     const prepared = await this.#source.prepare(signal);
-    this.#nodeName = prepared.nodeName;
     const { config } = prepared;
     const underlay = this.#watchUnderlay(prepared);
+    this.#nodeName = prepared.nodeName(underlay.current);
     this.#log.info({ node: this.#nodeName, underlay: underlay.current, config }, 'overlay starts');
     const prefix = this.#annotationPrefix;
     const overlay = new Overlay({

@@ -65,7 +65,7 @@ export class KubeSubnets implements SubnetSource {
     const wantedIps = [ANNOTATION.nodePublicIp, ANNOTATION.nodePublicIpv6].flatMap(
       name => node.metadata?.annotations?.[annotationKey(prefix, name)] ?? [],
     );
-    return { config, nodeName: this.#nodeName, wantedIps };
+    return { config, nodeName: () => this.#nodeName, wantedIps };
   }
 
   run(sink: NodeSink): Promise<void> {

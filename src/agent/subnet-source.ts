@@ -14,7 +14,8 @@ export interface NodeSink {
 
 export interface Prepared {
   config: NetConf;
-  nodeName: string;
+  /** The name of this node; stable, and no other node's. */
+  nodeName: (underlay: Underlay) => string;
   /** Addresses the operator wants this node to use (annotation node-public-ip). */
   wantedIps: string[];
 }
