@@ -118,6 +118,8 @@ export class Agent {
     this.#proxy = new ServiceProxy({
       nodeName: options.nodeName,
       families,
+      mode: options.proxyMode,
+      onRepair: repairs => this.#reports.rulesRepaired(repairs),
       iptables: {
         nodeIps: options.nodeIps,
         localDetector: {

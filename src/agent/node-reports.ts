@@ -1,5 +1,6 @@
 // What a node tells people: Events about objects it had to refuse, one Event on its own Node for a burst of repairs, and
 // the counters behind /metrics.
+import type { NftRepair } from '../../proxy/backend/nftables/apply/keeper.ts';
 import type { OverlayStatus } from '../../routing/overlay.ts';
 import type { KubeObject } from '../api/types.ts';
 import type { EventRecorder } from '../client/event-recorder.ts';
@@ -24,7 +25,8 @@ export class NodeReports {
   readonly #registry: Registry = createRegistry({ process: true });
   readonly #overlay: OverlayMetrics;
   readonly #serviceProblems: Counter<'reason'>;
-  #repairs: Repair[] = [];
+  /** In words, until they become one Event. */
+  #repairs: string[] = [];
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: NodeReportsOptions) {
@@ -54,7 +56,19 @@ export class NodeReports {
 
   repaired(repair: Repair): void {
     this.#overlay.repaired(repair);
-    this.#repairs.push(repair);
+    this.#tellRepair(repair.text);
+  }
+
+  /** What the nftables mode mended in its own table. */
+  rulesRepaired(repairs: readonly NftRepair[]): void {
+    for (const { what } of repairs) {
+      this.#overlay.repaired({ action: 'change', kind: 'nftables' });
+      this.#tellRepair(what);
+    }
+  }
+
+  #tellRepair(text: string): void {
+    this.#repairs.push(text);
     this.#timer ??= setTimeout(() => this.#flushRepairs(), REPAIR_BURST_MS).unref();
   }
 
@@ -63,7 +77,7 @@ export class NodeReports {
     const repairs = this.#repairs.splice(0);
     const node = this.#options.node();
     if (!node || repairs.length === 0) return;
-    const named = repairs.slice(0, NAMED_REPAIRS).map(repair => repair.text);
+    const named = repairs.slice(0, NAMED_REPAIRS);
     const rest = repairs.length - named.length;
     const message = `somebody changed the network of this node; mended: ${named.join('; ')}${rest > 0 ? ` and ${rest} more` : ''}`;
     this.#options.events.event(node, 'Warning', 'NetworkRepaired', message);

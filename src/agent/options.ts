@@ -21,6 +21,7 @@ export interface AgentOptions {
   serving: { certFile: string; keyFile: string; clientCaFile: string; port: number };
   cgroupParent?: string;
   backend: 'vxlan' | 'host-gw';
+  proxyMode: 'iptables' | 'nftables' | 'userspace';
   /** Serves `podwire status`, `diff` and the lab's probes. */
   adminSocket: string;
 }

@@ -53,7 +53,7 @@ export class OverlayMetrics {
     });
   }
 
-  repaired({ action, kind }: Repair): void {
+  repaired({ action, kind }: { action: Repair['action']; kind: string }): void {
     this.#repairs.inc({ action, kind });
   }
 

@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
+import { PROXY_MODES } from '../lab/spec.ts';
 import { PodwireError } from '../lib/errors.ts';
 import { collect, parseCount } from './lab-options.ts';
 import { untilSignal } from './signals.ts';
@@ -23,6 +24,7 @@ interface Flags {
   clusterDomain: string;
   cgroupParent?: string;
   overlay: 'vxlan' | 'host-gw';
+  proxyMode: 'iptables' | 'nftables' | 'userspace';
 }
 
 export function agentCommand(): Command {
@@ -64,6 +66,9 @@ export function agentCommand(): Command {
         .choices(['vxlan', 'host-gw'])
         .default('vxlan'),
     )
+    .addOption(
+      new Option('--proxy-mode <mode>', 'how Services are served').choices(PROXY_MODES).default('iptables'),
+    )
     .action(async (flags: Flags) => {
       if (flags.nodeIp.length === 0)
         throw new PodwireError('INVALID_OPTION', '--node-ip is missing: say which address peers use');
@@ -92,6 +97,7 @@ export function agentCommand(): Command {
         },
         cgroupParent: flags.cgroupParent,
         backend: flags.overlay,
+        proxyMode: flags.proxyMode,
         adminSocket: inState('agent.sock'),
       });
       await untilSignal(signal => agent.start(signal));

@@ -1,10 +1,18 @@
 // The lab commands: up, status, logs, exec, down, and the hidden supervisor.
 import { createReadStream, existsSync, globSync, watchFile } from 'node:fs';
 import { basename, join } from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import colors from 'picocolors';
 import type { Operation } from '../kernel/diff.ts';
-import { DEFAULT_DIRECTORY, DEFAULT_NAME, type LabSpec } from '../lab/spec.ts';
+import {
+  DEFAULT_DIRECTORY,
+  DEFAULT_NAME,
+  type LabSpec,
+  OVERLAY_BACKENDS,
+  type OverlayBackend,
+  PROXY_MODES,
+  type ProxyMode,
+} from '../lab/spec.ts';
 import { PodwireError } from '../lib/errors.ts';
 import { collect, type LabSelector, labCommand, parseCount, requireRoot } from './lab-options.ts';
 
@@ -16,6 +24,8 @@ interface UpFlags extends LabSelector {
   nodes?: number;
   apiPort?: number;
   family: string[];
+  overlay?: OverlayBackend;
+  proxyMode?: ProxyMode;
   manifest: string;
   timeout: number;
   output?: string;
@@ -26,6 +36,15 @@ export function upCommand(): Command {
     .description('start a cluster on this machine and prove that its network works')
     .option('--nodes <count>', 'how many nodes (default 3)', parseCount)
     .option('--api-port <port>', 'port on 127.0.0.1 (default 6443, or the next free one)', parseCount)
+    .addOption(
+      new Option(
+        '--overlay <backend>',
+        'how pods of different nodes reach each other (default vxlan)',
+      ).choices(OVERLAY_BACKENDS),
+    )
+    .addOption(
+      new Option('--proxy-mode <mode>', 'how Services are served (default iptables)').choices(PROXY_MODES),
+    )
     .option('--family <family>', 'ipv4, ipv6, or both', collect, [])
     .option('--manifest <file>', 'what to apply and prove; holds a Service', EXAMPLE)
     .option('--timeout <seconds>', 'give up after this long', parseCount, 120)
@@ -48,6 +67,8 @@ export function upCommand(): Command {
           nodes: flags.nodes,
           apiPort: flags.apiPort,
           families: parseFamilies(flags.family),
+          overlay: flags.overlay,
+          proxyMode: flags.proxyMode,
           distDirectory: DIST,
           manifest: flags.manifest,
           timeoutMs: flags.timeout * 1000,

@@ -111,6 +111,7 @@ function planNode(
         ...['--client-ca', join(lab.pki, 'ca.crt')],
         ...flag('cluster-cidr', spec.clusterCidrs),
         ...flag('service-cidr', spec.serviceCidrs),
+        ...['--overlay', spec.overlay, '--proxy-mode', spec.proxyMode],
         ...['--cgroup-parent', cgroupParent(spec, node.name)],
       ],
       netnsPath: netnsPath(node.netns),

@@ -9,6 +9,13 @@ export const DEFAULT_API_PORT = 6443;
 /** A bridge of 2 cores carries this many containerd processes; more is a typing error rather than a wish. */
 export const MAX_NODES = 50;
 
+/** How pods of different nodes reach each other. */
+export const OVERLAY_BACKENDS = ['vxlan', 'host-gw'] as const;
+export type OverlayBackend = (typeof OVERLAY_BACKENDS)[number];
+
+export const PROXY_MODES = ['iptables', 'nftables', 'userspace'] as const;
+export type ProxyMode = (typeof PROXY_MODES)[number];
+
 export interface LabOptions {
   directory: string;
   name: string;
@@ -16,6 +23,8 @@ export interface LabOptions {
   /** Port on 127.0.0.1 for people; undefined: 6443 or the next free one. */
   apiPort?: number;
   families: ('ipv4' | 'ipv6')[];
+  overlay: OverlayBackend;
+  proxyMode: ProxyMode;
 }
 
 export interface LabNode {
@@ -32,6 +41,8 @@ export interface LabSpec {
   name: string;
   directory: string;
   families: ('ipv4' | 'ipv6')[];
+  overlay: OverlayBackend;
+  proxyMode: ProxyMode;
   apiPort: number;
   underlayCidrs: string[];
   /** Addresses of the switch, one a family: every member's default gateway. */
@@ -104,6 +115,8 @@ export function planLab(options: LabOptions & { apiPort: number }): LabSpec {
     name: options.name,
     directory,
     families: options.families,
+    overlay: options.overlay,
+    proxyMode: options.proxyMode,
     apiPort: options.apiPort,
     underlayCidrs: families.map(family => family.underlay),
     gateways: families.map(family => family.host(GATEWAY_HOST)),

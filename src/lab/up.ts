@@ -22,7 +22,11 @@ import { componentProcesses } from './remains.ts';
 import { cacheDirectory, type LabOptions, type LabSpec, labPaths, nodePaths, planLab } from './spec.ts';
 import type { ComponentStatus } from './supervisor.ts';
 
-export interface UpOptions extends Omit<LabOptions, 'nodes'> {
+export interface UpOptions extends Omit<LabOptions, 'nodes' | 'overlay' | 'proxyMode'> {
+  /** undefined: vxlan, or what the lab already has. */
+  overlay?: LabOptions['overlay'];
+  /** undefined: iptables, or what the lab already has. */
+  proxyMode?: LabOptions['proxyMode'];
   /** undefined: 3, or as many as the lab already has. */
   nodes?: number;
   /** dist/: programs, CNI plugins. */
@@ -101,7 +105,14 @@ async function startOrResume(
   const listener = openApiListener(options.apiPort ?? existing?.apiPort);
   try {
     const lab =
-      existing ?? planLab({ ...options, nodes: options.nodes ?? DEFAULT_NODES, apiPort: listener.port });
+      existing ??
+      planLab({
+        ...options,
+        nodes: options.nodes ?? DEFAULT_NODES,
+        overlay: options.overlay ?? 'vxlan',
+        proxyMode: options.proxyMode ?? 'iptables',
+        apiPort: listener.port,
+      });
     mkdirSync(labPaths(lab).logs, { recursive: true, mode: 0o700 });
     writeLabRecord(lab);
     const template = await progress.phase('images', () =>
@@ -127,6 +138,10 @@ function refuseChange(existing: LabSpec, options: UpOptions): void {
     );
   if (options.nodes !== undefined && options.nodes !== existing.nodes.length)
     throw differs('--nodes', existing.nodes.length, options.nodes);
+  if (options.overlay !== undefined && options.overlay !== existing.overlay)
+    throw differs('--overlay', existing.overlay, options.overlay);
+  if (options.proxyMode !== undefined && options.proxyMode !== existing.proxyMode)
+    throw differs('--proxy-mode', existing.proxyMode, options.proxyMode);
   if (options.apiPort !== undefined && options.apiPort !== existing.apiPort)
     throw differs('--api-port', existing.apiPort, options.apiPort);
 }

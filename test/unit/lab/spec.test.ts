@@ -9,6 +9,8 @@ const base = {
   nodes: 3,
   apiPort: 6443,
   families: ['ipv4', 'ipv6'] as const,
+  overlay: 'vxlan' as const,
+  proxyMode: 'iptables' as const,
 };
 const plan = (change: object = {}) => planLab({ ...base, families: [...base.families], ...change });
 
