@@ -8,12 +8,6 @@ export interface Underlay {
   /** Its addresses with prefix lengths: `192.168.64.3/24`. The first of a family is the one peers use. */
   addresses: readonly string[];
   mtuBytes: number;
-  /**
-   * Transmit checksum offload of the VXLAN devices: false switches it off, true on, absent leaves it as it is. Off is
-   * for network cards that send wrong checksums of encapsulated packets (63 s stalls; flannel#1279, kubernetes#122835);
-   * it costs four fifths of the throughput.
-   */
-  txChecksumOffload?: boolean;
 }
 
 /** The underlay's addresses of one family, in order. */

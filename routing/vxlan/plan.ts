@@ -54,9 +54,9 @@ function planDevice(family: SelfFamily, backend: VxlanBackend, underlay: Underla
     ],
     addresses: [{ link, address: `${formatIp(family.subnet.network)}/${family.family === 4 ? 32 : 128}` }],
     sysctls: [{ path: `net/ipv6/conf/${link}/accept_ra`, value: '0', optional: true }],
-    ...(underlay.txChecksumOffload === undefined
+    ...(backend.txChecksumOffload === undefined
       ? {}
-      : { features: [{ link, name: 'tx-checksum-ip-generic', on: underlay.txChecksumOffload }] }),
+      : { features: [{ link, name: 'tx-checksum-ip-generic', on: backend.txChecksumOffload }] }),
   };
 }
 
@@ -147,7 +147,7 @@ export function planVxlan(
     neighbours,
     fdb,
     sysctls: devices.flatMap(device => device.sysctls ?? []),
-    ...(underlay.txChecksumOffload === undefined
+    ...(backend.txChecksumOffload === undefined
       ? {}
       : { features: devices.flatMap(device => device.features ?? []) }),
   };

@@ -4,7 +4,6 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseNetConf } from '../../../routing/subnet/net-conf.ts';
-import { Ethtool } from '../../../src/linux/ethtool.ts';
 import { SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
 import { OverlayCluster, type OverlayHost } from './cluster.ts';
 
@@ -202,32 +201,6 @@ test("a peer's pod CIDR changed: the old route is gone, the new one is there", l
   await cluster.sync();
   await assertHealthy();
 });
-
-test(
-  'transmit checksums without offload, where the option says so; switched on by somebody, off again',
-  limits,
-  async () => {
-    using ethtool = Ethtool.open(one.host.netns);
-    const offloads = (): boolean => ethtool.activeFeatures('flannel.1').has('tx-checksum-ip-generic');
-    const underlay = { link: 'eth0', addresses: one.underlayAddresses, mtuBytes: 1500 };
-    assert.equal(offloads(), true);
-    one.overlay.setUnderlay({ ...underlay, txChecksumOffload: false });
-    one.overlay.flush();
-    await one.reconciler.settled();
-    assert.equal(offloads(), false);
-    await assertHealthy();
-    ethtool.setFeature('flannel.1', 'tx-checksum-ip-generic', true);
-    const from = performance.now();
-    while (offloads()) {
-      assert.ok(performance.now() - from < 1000, 'not mended');
-      await sleep(20);
-    }
-    one.overlay.setUnderlay({ ...underlay, txChecksumOffload: true });
-    one.overlay.flush();
-    await one.reconciler.settled();
-    assert.equal(offloads(), true);
-  },
-);
 
 test("the underlay's MTU changed: the devices follow", limits, async () => {
   one.overlay.setUnderlay({ link: 'eth0', addresses: one.underlayAddresses, mtuBytes: 1400 });
