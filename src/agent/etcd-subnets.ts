@@ -425,7 +425,8 @@ export class EtcdSubnets implements SubnetSource {
  * killed just before a renewal still leaves half a life for its return. `random` is in [0, 1).
  */
 export function renewalDelayMs(ttlSeconds: number, marginMinutes: number, random: number): number {
-  const latest = Math.max(ttlSeconds - marginMinutes * 60, ttlSeconds / 10);
+  const margin = marginMinutes * 60;
+  const latest = ttlSeconds > margin ? ttlSeconds - margin : ttlSeconds / 10;
   return Math.min(latest, ttlSeconds * (1 / 3 + random / 6)) * 1000;
 }
 
