@@ -6,6 +6,7 @@ import { Overlay } from '../../../routing/overlay.ts';
 import { parseNetConf } from '../../../routing/subnet/net-conf.ts';
 import { NEXTHOP_OBJECTS_FROM } from '../../../routing/vxlan/plan.ts';
 import { KernelReconciler, type Repair } from '../../../src/kernel/reconciler.ts';
+import { Ethtool } from '../../../src/linux/ethtool.ts';
 import { silentLogger } from '../../../src/observe/log.ts';
 import { type LabNamespace, NetnsLab, SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
 import { makeNode, nthNode } from '../../unit/routing/node-fixtures.ts';
@@ -31,7 +32,7 @@ before(async () => {
   });
   overlay = new Overlay({
     nodeName: 'self',
-    config: parseNetConf('{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}'),
+    config: parseNetConf('{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan","TxChecksumOffload":false}}'),
     underlay: { link: 'eth0', addresses: ['192.168.64.1/24'], mtuBytes: 1500 },
     setDesired: state => reconciler.setDesired('overlay', state),
     patchNode: async () => {},
@@ -96,5 +97,21 @@ test(
     await reconciler.settled();
     assert.deepEqual(held(), { routes: NEXTHOP_OBJECTS_FROM - 10, nexthops: 0 });
     assert.deepEqual(repairs, []);
+  },
+);
+
+test(
+  'no checksum offload, as the configuration says; switched on by somebody, off again',
+  limits,
+  async () => {
+    using ethtool = Ethtool.open(host.netns);
+    const offloads = (): boolean => ethtool.activeFeatures('flannel.1').has('tx-checksum-ip-generic');
+    assert.equal(offloads(), false);
+    ethtool.setFeature('flannel.1', 'tx-checksum-ip-generic', true);
+    const from = performance.now();
+    while (offloads()) {
+      assert.ok(performance.now() - from < 1000, 'not mended');
+      await sleep(20);
+    }
   },
 );

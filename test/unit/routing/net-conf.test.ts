@@ -14,13 +14,20 @@ test('the usual file, and keys in any case', () => {
   });
   assert.deepEqual(
     parseNetConf(
-      '{"network":"10.244.0.0/16","ENABLEIPV6":true,"ipv6network":"fd00:10:244::/56","backend":{"type":"VXLAN","vni":7,"Port":4789,"MTU":1400,"directrouting":true}}',
+      '{"network":"10.244.0.0/16","ENABLEIPV6":true,"ipv6network":"fd00:10:244::/56","backend":{"type":"VXLAN","vni":7,"Port":4789,"MTU":1400,"directrouting":true,"TxChecksumOffload":false}}',
     ),
     {
       network: '10.244.0.0/16',
       ipv6Network: 'fd00:10:244::/56',
       enableNftables: false,
-      backend: { ...vxlan, vni: 7, port: 4789, mtuBytes: 1400, directRouting: true },
+      backend: {
+        ...vxlan,
+        vni: 7,
+        port: 4789,
+        mtuBytes: 1400,
+        directRouting: true,
+        txChecksumOffload: false,
+      },
     },
   );
   assert.equal(parseNetConf('{"Network":"10.0.0.0/8","Backend":{"Type":"host-gw"}}').backend.type, 'host-gw');
