@@ -1,6 +1,6 @@
 // Runs the benchmarks of the named areas: npm run bench -- AREA [AREA ...]. Without an area: all of them.
 // Each area is test/bench/<area>.ts and exports `bench(report)`. One line a case, ours beside the peer in the same run.
-import { existsSync, globSync } from 'node:fs';
+import { globSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
 export interface BenchLine {
@@ -30,15 +30,19 @@ if (import.meta.main) {
   const here = import.meta.dirname;
   const all = globSync('*.ts', { cwd: here })
     .map(file => basename(file, '.ts'))
-    .filter(name => name !== 'main');
+    .filter(name => name !== 'main')
+    .sort();
   const wanted = process.argv.slice(2).filter(arg => !arg.startsWith('-'));
-  const unknown = wanted.filter(area => !existsSync(join(here, `${area}.ts`)));
+  // An area is its file and what continues its name: proxy is proxy.ts and proxy-userspace.ts.
+  const filesOf = (area: string): string[] =>
+    all.filter(name => name === area || name.startsWith(`${area}-`));
+  const unknown = wanted.filter(area => filesOf(area).length === 0);
   if (unknown.length > 0) {
     console.error(`no such benchmark: ${unknown.join(', ')}; there are ${all.join(', ')}`);
     process.exit(2);
   }
-  for (const area of wanted.length > 0 ? wanted : all) {
-    const { bench } = (await import(join(here, `${area}.ts`))) as {
+  for (const name of wanted.length > 0 ? wanted.flatMap(filesOf) : all) {
+    const { bench } = (await import(join(here, `${name}.ts`))) as {
       bench: (report: Report) => Promise<void>;
     };
     await bench(print);
