@@ -60,6 +60,8 @@ export interface ServiceProxyOptions {
   /** Resolves when the kernel has what was last given to setDesired; a rejection is retried. */
   settled?: () => Promise<void>;
   onSynced?: (result: SyncResult) => void;
+  /** It is tried again in a second. */
+  onSyncFailed?: (full: boolean) => void;
   onHealthChecks?: (checks: HealthCheck[]) => void;
   onProblems?: (problems: Problem[]) => void;
   log?: Logger;
@@ -234,6 +236,7 @@ export class ServiceProxy {
     } catch (error) {
       this.#syncing = false;
       this.#full = true;
+      this.#options.onSyncFailed?.(full);
       this.#options.log?.error({ retryMs: RETRY_MS }, `sync proxy rules: ${errorMessage(error)}`);
       clearTimeout(this.#retry);
       this.#retry = setTimeout(() => this.#limiter.request(), RETRY_MS);

@@ -201,7 +201,7 @@ export class KubeProxy {
       onFlowsCleaned: (deleted, durationMs) => this.#metrics.flowsCleaned(deleted, durationMs),
       onCleanupFailed: () => this.#metrics.cleanupFailed(),
       onProblems: problems => this.#onProblems(problems),
-      onRepair: ({ kind }) => this.#metrics.repaired(kind),
+      onRepaired: kind => this.#metrics.repaired(kind),
       log: this.#log,
     });
     await engine.start();

@@ -1,10 +1,11 @@
 // The part of the proxy daemon that one set of settings makes: service model, planner, kernel reconciler, health check
 // listeners. Stopping it leaves the rules where they are; another one adopts them.
+import { LocalhostNodePorts } from '../../proxy/backend/userspace/localhost-node-ports.ts';
 import { cleanupRules } from '../../proxy/cleanup.ts';
 import { ConntrackCleaner } from '../../proxy/conntrack-cleaner.ts';
 import { ServiceHealthServer } from '../../proxy/health/service-health.ts';
 import { ServiceProxy, type SyncResult } from '../../proxy/proxy.ts';
-import { KernelReconciler, type Repair } from '../kernel/reconciler.ts';
+import { KernelReconciler } from '../kernel/reconciler.ts';
 import type { KernelState } from '../kernel/state.ts';
 import { errorMessage } from '../lib/errors.ts';
 import type { Problem } from '../lib/problem.ts';
@@ -21,7 +22,8 @@ export interface ProxyEngineOptions {
   onFlowsCleaned: (deleted: number, durationMs: number) => void;
   onCleanupFailed: () => void;
   onProblems: (problems: Problem[]) => void;
-  onRepair: (repair: Repair) => void;
+  /** Something that somebody else had changed was put back. */
+  onRepaired: (kind: string) => void;
   log: Logger;
 }
 
@@ -32,26 +34,38 @@ export class ProxyEngine {
   readonly #serviceHealth: ServiceHealthServer;
   readonly #cleaner = new ConntrackCleaner();
   #desired: KernelState | undefined;
+  readonly #localhost: LocalhostNodePorts | undefined;
   #verified = false;
+  #othersRemoved = false;
 
   constructor(options: ProxyEngineOptions) {
     this.#options = options;
     const { settings, log } = options;
     this.#reconciler = new KernelReconciler({
       rooms: ['proxy'],
-      log: log.child({ component: 'kernel' }),
+      log: log.child({ room: 'kernel' }),
       verifyIntervalMs: settings.syncPeriodMs,
-      onRepair: options.onRepair,
+      onRepair: ({ kind }) => options.onRepaired(kind),
     });
     this.#serviceHealth = new ServiceHealthServer({
       ...(settings.healthCheckAddresses ? { addresses: settings.healthCheckAddresses } : {}),
       proxyHealthy: options.healthy,
       log,
     });
+    this.#localhost = settings.localhostRelay ? new LocalhostNodePorts({ log }) : undefined;
     this.proxy = new ServiceProxy({
       nodeName: options.nodeName,
       families: settings.families,
+      mode: settings.mode,
       iptables: settings.rules,
+      userspace: settings.userspace,
+      verifyIntervalMs: settings.syncPeriodMs,
+      onRepair: repairs => {
+        for (const { what } of repairs) {
+          log.warn({ repair: what }, 'the kernel had drifted and was mended');
+          options.onRepaired('nftables');
+        }
+      },
       ...(settings.minSyncPeriodMs === undefined ? {} : { minSyncPeriodMs: settings.minSyncPeriodMs }),
       setDesired: state => {
         this.#desired = state;
@@ -59,9 +73,10 @@ export class ProxyEngine {
       },
       settled: () => this.#settled(),
       onSynced: result => {
-        this.#cleanFlows();
+        this.#afterSync();
         options.onSynced(result);
       },
+      onSyncFailed: options.onSyncFailed,
       onHealthChecks: checks => this.#serviceHealth.sync(checks),
       onProblems: options.onProblems,
       log,
@@ -84,21 +99,25 @@ export class ProxyEngine {
   async stop(): Promise<void> {
     this.proxy.stop();
     this.#serviceHealth.close();
+    await this.#localhost?.stop();
     await this.#reconciler.stop();
   }
 
-  /** The first time, ready means: compared with the kernel, not only sent; then the rules of other modes may go. */
+  /** The first time, ready means: compared with the kernel, not only sent. */
   async #settled(): Promise<void> {
-    const { log, settings, onSyncFailed, onCleanupFailed } = this.#options;
-    try {
-      await this.#reconciler.settled();
-      if (this.#verified) return;
-      await this.#reconciler.verify();
-    } catch (error) {
-      onSyncFailed(!this.#verified);
-      throw error;
-    }
+    await this.#reconciler.settled();
+    if (this.#verified) return;
+    await this.#reconciler.verify();
     this.#verified = true;
+  }
+
+  #afterSync(): void {
+    // The userspace mode sees to the flows of its own listeners.
+    if (this.mode !== 'userspace') this.#cleanFlows();
+    this.#localhost?.sync(this.proxy.ports());
+    if (this.#othersRemoved) return;
+    this.#othersRemoved = true;
+    const { log, settings, onCleanupFailed } = this.#options;
     cleanupRules({ keep: settings.mode, log }).then(
       problems => problems.forEach(onCleanupFailed),
       error => {

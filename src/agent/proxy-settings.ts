@@ -1,8 +1,9 @@
 // From KubeProxyConfiguration, this Node's object and the addresses of the machine to what the service proxy is built
 // of. Plain data: when it differs from what runs, the proxy is built anew over the same kernel.
 import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig } from '../../proxy/backend/iptables/plan/config.ts';
+import type { UserspaceConfig } from '../../proxy/backend/userspace/backend.ts';
 import type { ProxyMode } from '../../proxy/cleanup.ts';
-import { type PortRange, parseClusterCidrs, parsePortRange } from '../../proxy/config/addresses.ts';
+import { parseClusterCidrs, parsePortRange } from '../../proxy/config/addresses.ts';
 import type { ProxyConfiguration } from '../../proxy/config/config.ts';
 import type { Family } from '../../proxy/model/types.ts';
 import type { Node } from '../api/types.ts';
@@ -18,7 +19,9 @@ export interface ProxySettings {
   syncPeriodMs: number;
   /** Where health check node ports listen; undefined is everywhere. */
   healthCheckAddresses?: readonly string[];
-  userspace: { portRange: PortRange | 'any'; udpIdleMs: number; listen: { v4: string; v6: string } };
+  userspace: UserspaceConfig;
+  /** nftables mode: TCP node ports on localhost by a relay. */
+  localhostRelay: boolean;
 }
 
 export interface Surroundings {
@@ -123,6 +126,7 @@ export function settingsFrom(
   const nodeIps = nodeIpsOf(configuration, around);
   const nodePorts = nodePortAddresses(configuration, mode, nodeIps, around);
   const minSync = `${section}.minSyncPeriod`;
+  const range = parsePortRange(configuration.string('portRange'));
   return {
     mode,
     families: around.ipv6 ? [4, 6] : [4],
@@ -140,8 +144,10 @@ export function settingsFrom(
     ...(configuration.isSet(minSync) ? { minSyncPeriodMs: configuration.number(minSync) } : {}),
     syncPeriodMs: configuration.number(`${section}.syncPeriod`),
     ...(nodePorts ? { healthCheckAddresses: [...nodePorts.v4, ...nodePorts.v6] } : {}),
+    localhostRelay: mode === 'nftables' && configuration.boolean('nftables.localhostNodePorts'),
     userspace: {
-      portRange: parsePortRange(configuration.string('portRange')) ?? 'any',
+      ...(typeof range === 'object' ? { portRange: range } : {}),
+      ...(nodePorts ? { nodePortAddresses: nodePorts } : {}),
       udpIdleMs: configuration.number('udpIdleTimeout'),
       listen: {
         v4: byFamily(nodeIps).v4[0] ?? '0.0.0.0',

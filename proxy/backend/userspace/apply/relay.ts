@@ -143,6 +143,8 @@ export class Relay {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#send(this.#threads, { op: 'stop' });
+    // A thread does not keep the process; waiting for one must.
+    for (const { worker } of this.#threads) worker.ref();
     await Promise.all(this.#threads.map(({ ended }) => ended));
     for (const { wakeFd } of this.#threads) sysClose(wakeFd);
     for (const { fd } of this.#closing.values()) sysClose(fd);
