@@ -292,7 +292,7 @@ export class Flanneld {
     if (adminSocket === undefined) return;
     mkdirSync(dirname(adminSocket), { recursive: true });
     this.#admin = new AdminServer(adminSocket, {
-      'GET /overlay': ({ query }) => this.#reporter?.report({ probe: query.has('probe') }),
+      'GET /overlay': input => this.#reporter?.route(input),
       'GET /diff': () => this.#reconciler.diff(),
       'POST /verify': () => this.#reconciler.verify(),
     });

@@ -6,9 +6,11 @@ import { DEFAULT_ANNOTATION_PREFIX, leaseKey } from '../../routing/subnet/annota
 import type { NetConf } from '../../routing/subnet/net-conf.ts';
 import type { Underlay } from '../../routing/subnet/underlay.ts';
 import type { Node } from '../api/types.ts';
+import type { Change } from '../client/informer.ts';
 import { formatCidr } from '../lib/cidr.ts';
 import type { IpFamily } from '../lib/ip.ts';
 import type { Problem } from '../lib/problem.ts';
+import type { AdminRoute } from '../observe/admin-server.ts';
 import { type PeerProbe, probePeers } from './overlay-probe.ts';
 
 export interface PeerReport {
@@ -54,6 +56,15 @@ export class OverlayReporter {
     this.#options = options;
     this.#prefix = options.annotationPrefix ?? DEFAULT_ANNOTATION_PREFIX;
   }
+
+  /** GET /overlay, with `?probe` to try the peers. */
+  readonly route: AdminRoute = ({ query }) => this.report({ probe: query.has('probe') });
+
+  /** An informer's handler. */
+  readonly onNode = ({ type, object }: Change<Node>): void => {
+    if (type === 'deleted') this.deleteNode(object.metadata.name);
+    else this.upsertNode(object);
+  };
 
   /** To be told of every Node, as the overlay is: what the overlay does not read changes nothing. */
   upsertNode(node: Node): void {

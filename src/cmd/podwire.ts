@@ -17,6 +17,7 @@ import {
   supervisorCommand,
   upCommand,
 } from './lab.ts';
+import { overlayCommand } from './overlay.ts';
 import { pkiCommand } from './pki.ts';
 
 const program = new Command('podwire')
@@ -41,6 +42,7 @@ for (const command of [
   logsCommand(),
   execCommand(),
   diffCommand(),
+  overlayCommand(),
   explainCommand(),
   downCommand(),
 ])

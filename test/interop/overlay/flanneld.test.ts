@@ -1,10 +1,12 @@
 // A node of flannel's and a node of ours in one overlay, and flannel replaced by ours under traffic. Flannel's part is
 // played by hand (flannel-node.ts); ours is the flanneld program beside our API server.
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { parseNetConf } from '../../../routing/subnet/net-conf.ts';
 import type { Node } from '../../../src/api/types.ts';
 import { RESOURCE } from '../../../src/client/resources.ts';
+import { run } from '../../../src/linux/exec.ts';
 import { type ControlPlane, startControlPlane } from '../../harness/control-plane.ts';
 import { SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
 import { OverlayCluster } from '../../netns/overlay/cluster.ts';
@@ -14,6 +16,7 @@ import { bringIn, eventually, FlanneldProcess } from './flanneld-process.ts';
 const NET_CONF =
   '{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/56","Backend":{"Type":"vxlan"}}';
 const PREFIX = 'flannel.alpha.coreos.com';
+const PODWIRE = join(import.meta.dirname, '../../../src/cmd/podwire.ts');
 const limits = { skip: SKIP_UNLESS_ROOT, timeout: 120_000 };
 
 type BareHost = ReturnType<OverlayCluster['addBareHost']>;
@@ -166,6 +169,23 @@ describe('flanneld beside flannel', limits, () => {
       assert.equal((await flanneld.get('/healthz')).code, 200);
       const metrics = (await flanneld.get('/metrics')).stdout;
       assert.match(metrics, /podwire_overlay_peers\{family="ipv4"\} 1/);
+    });
+
+    await t.test('podwire overlay status prints it, and as JSON', async () => {
+      const status = (...args: string[]) =>
+        run(process.execPath, [
+          '--disable-warning=ExperimentalWarning',
+          PODWIRE,
+          'overlay',
+          'status',
+          ...args,
+        ]);
+      const table = await status('--probe', '--socket', flanneld.adminSocket);
+      assert.equal(table.code, 0, table.stderr);
+      assert.match(table.stdout, /n1: vxlan over eth0 \(MTU 1500\), pods' MTU 1430/);
+      assert.match(table.stdout, /n2.*10\.244\.2\.0\/24.*10\.99\.0\.2.*0a:58:0a:f4:02:00.* ms/);
+      const json = await status('-o', 'json', '--socket', flanneld.adminSocket);
+      assert.equal(JSON.parse(json.stdout)[0].peers.length, 2);
     });
 
     await t.test('a peer with a hostile annotation is refused, with an Event and a metric', async () => {
