@@ -277,7 +277,7 @@ export class Observer {
     const isOurs = (chain: string): boolean =>
       desired.chain.has(`${family} ${table} ${chain}`) || owned.chain(family, table, chain);
     for (const [chain, saved] of chains) {
-      const rules = saved.rules.map(rule => this.#options.texts.translate(rule));
+      const rules = this.#options.texts.translateAll(saved.rules);
       if (!saved.builtIn) {
         if (isOurs(chain)) {
           const object = { family, table, name: chain, rules } as const;
@@ -317,7 +317,9 @@ export class Observer {
         if (saved.builtIn ? saved.rules.length < wanted.length : saved.rules.length !== wanted.length)
           continue;
         wanted.forEach((rule, i) => {
-          if (sameTarget(rule, saved.rules[i]!)) this.#options.texts.learn(saved.rules[i]!, rule);
+          // Most rules are written as the kernel prints them; looking at 100,000 of those twice takes its time.
+          if (rule !== saved.rules[i] && sameTarget(rule, saved.rules[i]!))
+            this.#options.texts.learn(saved.rules[i]!, rule);
         });
       }
     }

@@ -109,4 +109,9 @@ export class RuleTexts {
   translate(saved: string): string {
     return this.#saved.get(saved) ?? saved;
   }
+
+  /** The same list when there is nothing to translate. */
+  translateAll(saved: readonly string[]): readonly string[] {
+    return this.#saved.size === 0 ? saved : saved.map(rule => this.translate(rule));
+  }
 }
