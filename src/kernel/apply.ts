@@ -147,9 +147,9 @@ function writeLink(batch: RtnetlinkBatch, op: OperationOf<'link'>, context: Appl
   if (desired === undefined) {
     batch.delLink(key);
   } else if (observed === undefined) {
-    if (desired.kind === 'existing')
-      throw new PodwireError('ENODEV', `set link ${key}: there is no such link yet`);
-    batch.addLink(linkSpec(desired));
+    const kind = desired.kind === 'existing' ? desired.fallbackOf : desired.kind;
+    if (kind === undefined) throw new PodwireError('ENODEV', `set link ${key}: there is no such link yet`);
+    batch.addLink(linkSpec({ ...desired, kind }));
   } else if (desired.kind === 'existing') {
     batch.setLink(key, linkChange(desired, observed));
   } else {

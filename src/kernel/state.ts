@@ -6,6 +6,11 @@
 export interface LinkState {
   name: string;
   kind: 'bridge' | 'vxlan' | 'veth' | 'macvlan' | 'ifb' | 'ipip' | 'ip6tnl' | 'existing';
+  /**
+   * With `existing`: the kernel makes the link with the module of this kind, such as tunl0 with ipip. Where it is not
+   * there, asking for one loads the module; where the module makes none (net.core.fb_tunnels_only_for_init_net), it is made.
+   */
+  fallbackOf?: 'ipip';
   up: boolean;
   mtuBytes?: number;
   /** Lower case, colon separated. */

@@ -92,6 +92,7 @@ export function tunnelState(input: EncapsulationInput): KernelState {
     state.links.push({
       name: IPIP_LINK,
       kind: 'existing',
+      fallbackOf: 'ipip',
       up: true,
       mtuBytes: input.underlay.mtuBytes - IPIP_OVERHEAD_BYTES,
     });
