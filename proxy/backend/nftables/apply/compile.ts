@@ -53,12 +53,15 @@ function load(family: Family, key: readonly Operand[]): Expression[] {
 function matchAddress(family: Family, field: 'saddr' | 'daddr', not: boolean, text: string): Expression[] {
   const cidr = parseCidrOrIp(text);
   if (cidr?.family !== family) throw new PodwireError('INVALID_CIDR', `${text} is no IPv${family} network`);
-  const mask = Buffer.from(netmask(cidr.prefixLength, family));
-  return [
-    ...load(family, [field]),
-    ...(cidr.prefixLength < mask.length * 8 ? [bitwise(mask)] : []),
-    cmp(not ? '!=' : '==', Buffer.from(cidr.network)),
-  ];
+  const operator = not ? '!=' : '==';
+  const name = family === 4 ? (`ip ${field}` as const) : (`ip6 ${field}` as const);
+  const { network, prefixLength } = cidr;
+  // Whole bytes are compared as they are.
+  if (prefixLength > 0 && prefixLength % 8 === 0) {
+    const bytes = prefixLength / 8;
+    return [payload(name, 0, bytes), cmp(operator, network.subarray(0, bytes))];
+  }
+  return [payload(name), bitwise(netmask(prefixLength, family)), cmp(operator, network)];
 }
 
 function matchInterface(not: boolean, name: string): Expression[] {
@@ -116,10 +119,11 @@ function compileStatement(family: Family, statement: Statement): Expression[] {
     case 'dnat': {
       const number = Buffer.alloc(2);
       number.writeUInt16BE(statement.port);
+      const [address, port] = [0, 4];
       return [
-        immediate(requireIp(statement.ip)),
+        immediate(requireIp(statement.ip), address),
         immediate(number, port),
-        dnat({ family, address: 0, port }),
+        dnat({ family, address, port }),
       ];
     }
     case 'remember':

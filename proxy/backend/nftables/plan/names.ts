@@ -43,6 +43,9 @@ export function endpointMap(lane: Lane, slot: number): string {
   return `${lanePrefix(lane)}endpoints-${slot}`;
 }
 
+/** The kernel takes 255 characters, of which an endpoint needs some 60; names that are valid are shorter. */
+const MAX_SUFFIX = 180;
+
 /** The names of one service port's own chains and sets. */
 export class OwnNames {
   readonly #suffix: string;
@@ -51,7 +54,7 @@ export class OwnNames {
   constructor(name: string, protocol: string) {
     const [service = '', port = ''] = name.split(':');
     const hash = createHash('sha256').update(`${name} ${protocol}`).digest('hex').slice(0, 8).toUpperCase();
-    this.#suffix = `${hash}-${service}/${protocol}/${port}`;
+    this.#suffix = `${hash}-${service}/${protocol}/${port}`.slice(0, MAX_SUFFIX);
   }
 
   get cluster(): string {

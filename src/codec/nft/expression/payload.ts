@@ -23,8 +23,9 @@ export const FIELD = {
 } as const satisfies Record<string, PayloadField>;
 export type FieldName = keyof typeof FIELD;
 
-export function payload(field: FieldName, to = 0): Expression {
-  const { base, offset, bytes } = FIELD[field];
+/** `bytes`: only so many of the field's first. */
+export function payload(field: FieldName, to = 0, bytes: number = FIELD[field].bytes): Expression {
+  const { base, offset } = FIELD[field];
   return {
     name: 'payload',
     encode: w =>
