@@ -6,7 +6,7 @@ import { CniError, hasCode } from '../../src/lib/errors.ts';
 import { formatIp, ipFamily } from '../../src/lib/ip.ts';
 import type { Netns } from '../../src/linux/netns.ts';
 import type { Rtnetlink } from '../../src/linux/rtnetlink.ts';
-import type { RouteSpec } from '../../src/linux/rtnetlink-specs.ts';
+import type { RtnetlinkBatch } from '../../src/linux/rtnetlink-batch.ts';
 import { readSysctl, writeSysctl } from '../../src/linux/sysctl.ts';
 import { CNI_ERROR } from '../runtime/errors.ts';
 import type { Call } from '../runtime/plugin.ts';
@@ -27,12 +27,21 @@ export function preparePodInterface(
   const with6 = result.ips.some(ip => familyOf(ip.address) === 6);
   // One window for all of them: entering a namespace costs as much as writing a file.
   podNetns.run(() => {
-    setIfThere(undefined, `net/ipv4/conf/${ifName}/arp_notify`, '1');
+    writeIfThere(`net/ipv4/conf/${ifName}/arp_notify`, '1');
     if (with6)
       for (const name of ['lo', ifName]) setIfThere(undefined, `net/ipv6/conf/${name}/disable_ipv6`, '0');
-    if (options.duplicateAddressDetection !== true)
-      setIfThere(undefined, `net/ipv6/conf/${ifName}/accept_dad`, '0');
+    if (options.duplicateAddressDetection !== true) writeIfThere(`net/ipv6/conf/${ifName}/accept_dad`, '0');
   });
+}
+
+/** For a new interface, whose values are surely other ones: without the look that `setIfThere` begins with. */
+function writeIfThere(path: string, value: string): void {
+  try {
+    writeSysctl(undefined, path, value);
+  } catch {
+    // Not there, or refused: where /proc/sys is read-only the value may be right already.
+    setIfThere(undefined, path, value);
+  }
 }
 
 /** Writes a sysctl unless it has the value or the kernel does not have it (no IPv6). `undefined`: this thread's namespace. */
@@ -49,9 +58,21 @@ export function configurePodInterface(
   pod: Rtnetlink,
   ifName: string,
   result: Result,
-  options: { pointToPoint?: boolean } = {},
+  options: { pointToPoint?: boolean; linkIndex?: number } = {},
 ): void {
-  const { pointToPoint = false } = options;
+  const failures = pod.tryBatch(batch => {
+    if (options.linkIndex !== undefined) batch.know(ifName, options.linkIndex);
+    writePodInterface(batch, ifName, result, options.pointToPoint ?? false);
+  });
+  // A route may be there already: the kernel made it for the address.
+  const failure = failures.find(one => one.tag !== ROUTE || !hasCode(one.error, 'EEXIST'));
+  if (failure !== undefined) throw failure.error;
+}
+
+/** Marks the requests of a batch that may find their object there. */
+const ROUTE = 'route';
+
+function writePodInterface(pod: RtnetlinkBatch, ifName: string, result: Result, pointToPoint: boolean): void {
   const addresses = result.ips.filter(ip => interfaceName(result, ip.interface) === ifName);
   for (const ip of addresses)
     pod.addAddress({
@@ -62,11 +83,12 @@ export function configurePodInterface(
       ...(pointToPoint ? { noPrefixRoute: true } : {}),
     });
   pod.setLink(ifName, { up: true });
+  pod.tag = ROUTE;
   if (pointToPoint) for (const ip of addresses) routeThroughGateway(pod, ifName, ip);
   const gateways = new Map(addresses.map(ip => [familyOf(ip.address), ip.gateway]));
   for (const route of result.routes) {
     const gateway = route.gw ?? gateways.get(familyOf(route.dst));
-    addRoute(pod, {
+    pod.addRoute({
       destination: route.dst,
       link: ifName,
       ...(gateway === undefined ? {} : { gateway }),
@@ -86,25 +108,17 @@ export function broadcastOf(address: string): { broadcast?: 'auto' } {
 }
 
 /** Same as `ip route add GATEWAY dev X scope link src IP; ip route add SUBNET via GATEWAY src IP`. */
-function routeThroughGateway(pod: Rtnetlink, ifName: string, ip: ResultIp): void {
+function routeThroughGateway(pod: RtnetlinkBatch, ifName: string, ip: ResultIp): void {
   const { gateway } = ip;
   if (gateway === undefined) return;
   const cidr = requireCidr(ip.address, 'address');
   const source = formatIp(cidr.address);
   const bits = cidr.family === 4 ? 32 : 128;
   const scope = cidr.family === 4 ? { scope: 'link' as const } : {};
-  addRoute(pod, { destination: `${gateway}/${bits}`, link: ifName, source, ...scope });
+  pod.addRoute({ destination: `${gateway}/${bits}`, link: ifName, source, ...scope });
   // A /32 or /128 has no subnet beside the address itself.
   if (cidr.prefixLength < bits)
-    addRoute(pod, { destination: formatCidr(cidr), link: ifName, gateway, source });
-}
-
-function addRoute(net: Rtnetlink, route: RouteSpec): void {
-  try {
-    net.addRoute(route);
-  } catch (error) {
-    if (!hasCode(error, 'EEXIST')) throw error;
-  }
+    pod.addRoute({ destination: formatCidr(cidr), link: ifName, gateway, source });
 }
 
 function interfaceName(result: Result, index: number | undefined): string | undefined {

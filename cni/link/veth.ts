@@ -34,7 +34,7 @@ export interface VethOptions {
 }
 
 export interface VethPair {
-  host: Link;
+  host: Pick<Link, 'index' | 'name' | 'mac' | 'mtuBytes'>;
   pod: Link;
 }
 
@@ -46,22 +46,29 @@ export function createVeth(
   podNetns: Netns,
   options: VethOptions,
 ): VethPair {
-  const name = addVethLink(call, host, podNetns, options);
-  const hostLink = host.getLink(name);
+  const mac = randomMac();
+  const name = addVethLink(call, host, podNetns, mac, options);
   const podLink = pod.getLink(call.ifName);
-  if (hostLink === undefined || podLink === undefined)
+  if (podLink?.linkIndex === undefined)
     throw new CniError(CNI_ERROR.INTERNAL, `veth ${name} disappeared while it was being set up`);
-  return { host: hostLink, pod: podLink };
+  // The pod's end tells the index of the host's, and both are born with one MTU.
+  return { host: { index: podLink.linkIndex, name, mac, mtuBytes: podLink.mtuBytes }, pod: podLink };
 }
 
-function addVethLink(call: Call, host: Rtnetlink, podNetns: Netns, options: VethOptions): string {
+function addVethLink(
+  call: Call,
+  host: Rtnetlink,
+  podNetns: Netns,
+  mac: string,
+  options: VethOptions,
+): string {
   for (let attempt = 0; ; attempt++) {
     const name = hostVethName(call, attempt);
     try {
       host.addLink({
         name,
         kind: 'veth',
-        mac: randomMac(),
+        mac,
         up: options.hostDown !== true,
         alias: attachmentAlias(call.networkName, call),
         ...(options.mtuBytes === undefined ? {} : { mtuBytes: options.mtuBytes }),

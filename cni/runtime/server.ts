@@ -85,10 +85,11 @@ export class CniServer {
   #accept(socket: Socket): void {
     const { log } = this.#options;
     this.#sockets.add(socket);
-    const gone = new AbortController();
+    // Aborted when the launcher goes away or its time is up.
+    const stop = new AbortController();
     socket.on('close', () => {
       this.#sockets.delete(socket);
-      gone.abort();
+      stop.abort();
     });
     socket.on('error', error => log.debug({ err: error }, 'CNI launcher connection failed'));
     socket.setTimeout(READ_TIMEOUT_MS, () => socket.destroy());
@@ -107,7 +108,7 @@ export class CniServer {
         received = [];
         size = -1;
         socket.setTimeout(0);
-        void this.#serve(socket, decodeRequest(body), gone.signal);
+        void this.#serve(socket, decodeRequest(body), stop);
       } catch (error) {
         log.warn({ err: error }, 'CNI launcher sent a bad request');
         socket.end(REFUSAL);
@@ -115,7 +116,7 @@ export class CniServer {
     });
   }
 
-  async #serve(socket: Socket, request: LauncherRequest, gone: AbortSignal): Promise<void> {
+  async #serve(socket: Socket, request: LauncherRequest, stop: AbortController): Promise<void> {
     const { log } = this.#options;
     const started = performance.now();
     let opened: OpenedSite;
@@ -128,8 +129,8 @@ export class CniServer {
     }
     const timeoutMs = this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
     const { environment, stdin, plugin } = request;
-    const deadline = new Deadline(`plugin ${plugin} ${environment.CNI_COMMAND ?? ''}`, timeoutMs);
-    const site: Site = { ...opened.site, signal: AbortSignal.any([gone, deadline.signal]) };
+    const deadline = new Deadline(`plugin ${plugin} ${environment.CNI_COMMAND ?? ''}`, timeoutMs, stop);
+    const site: Site = { ...opened.site, signal: stop.signal };
     const work = dispatch({ plugin, stdin, environment, site: () => site }, this.#plugins.get(plugin));
     void work.finally(() => opened.close());
     const answer = await Promise.race([work, deadline.answer]);
@@ -150,21 +151,16 @@ export class CniServer {
 /** The end of a request's time: asks the plugin to stop by signal, and has an answer for one that does not listen. */
 class Deadline {
   readonly answer: Promise<Answer>;
-  readonly #controller = new AbortController();
   readonly #timer: NodeJS.Timeout;
 
-  constructor(what: string, timeoutMs: number) {
+  constructor(what: string, timeoutMs: number, stop: AbortController) {
     const { promise, resolve } = Promise.withResolvers<Answer>();
     this.answer = promise;
     this.#timer = setTimeout(() => {
-      this.#controller.abort();
+      stop.abort();
       const error = new CniError(CNI_ERROR.TRY_AGAIN_LATER, `${what} did not end within ${timeoutMs} ms`);
       resolve({ exitCode: 1, stdout: `${JSON.stringify(errorJson(error), null, 4)}\n`, stderr: '' });
     }, timeoutMs);
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
   }
 
   clear(): void {

@@ -44,6 +44,10 @@ const RECEIVE_BYTES = 65536;
 const BUFFER_BYTES = 4 << 20;
 const DUMP_ATTEMPTS = 5;
 
+/** Receive buffers of closed sockets: where sockets live for one request, most of the memory made was theirs. */
+const spareBuffers: Buffer[] = [];
+const MAX_SPARE_BUFFERS = 8;
+
 export interface NetlinkSocketOptions {
   netns?: Netns;
 }
@@ -82,7 +86,7 @@ export function refusal(op: string, answer: NetlinkErrorAnswer): KernelError {
 
 export class NetlinkSocket implements Disposable {
   readonly #fd: number;
-  readonly #buffer = Buffer.allocUnsafe(RECEIVE_BYTES);
+  readonly #buffer = spareBuffers.pop() ?? Buffer.allocUnsafeSlow(RECEIVE_BYTES);
   #sequence = 1;
   #closed = false;
   #portId = 0;
@@ -270,6 +274,12 @@ export class NetlinkSocket implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     sysClose(this.#fd);
+    this.#spareBuffer();
+  }
+
+  /** Answers are decoded into values of their own before the next question, so nobody looks at the bytes any more. */
+  #spareBuffer(): void {
+    if (spareBuffers.length < MAX_SPARE_BUFFERS) spareBuffers.push(this.#buffer);
   }
 
   /**
@@ -280,6 +290,7 @@ export class NetlinkSocket implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     closeFile(this.#fd, () => {});
+    this.#spareBuffer();
   }
 
   [Symbol.dispose](): void {

@@ -99,6 +99,11 @@ export class RtnetlinkBatch {
     return index;
   }
 
+  /** Spares the look-up of a link whose index the caller has; errors go on naming it. */
+  know(name: string, index: number): void {
+    this.#indexes.set(name, index);
+  }
+
   #optionalIndex(name: LinkName | undefined): number | undefined {
     return name === undefined ? undefined : this.indexOf(name);
   }

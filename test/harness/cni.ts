@@ -82,7 +82,7 @@ export class CniHost {
   #compile(): void {
     mkdirSync(this.plugins);
     const first = join(this.plugins, PLUGIN_NAMES[0]!);
-    execFileSync('gcc', ['-O1', '-o', first, join(ROOT, 'cni/launcher/launcher.c')]);
+    execFileSync('gcc', ['-O2', '-static', '-s', '-o', first, join(ROOT, 'cni/launcher/launcher.c')]);
     for (const name of PLUGIN_NAMES.slice(1)) linkSync(first, join(this.plugins, name));
   }
 

@@ -8,17 +8,21 @@
 // Crash safety. A reservation appears by link(2), whole or not at all. It is not synced to disk: it is worth nothing
 // after a power cut, because no container outlives one, and reservations of an earlier boot are dropped (`boot.ts`).
 import {
+  closeSync,
+  constants,
   existsSync,
+  ftruncateSync,
   linkSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
-  renameSync,
   rmSync,
   statSync,
   unlinkSync,
   utimesSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { CniError, hasCode } from '../../../src/lib/errors.ts';
@@ -147,10 +151,9 @@ export class OpenReservations {
       throw error;
     }
     index(this.#byIp, this.#byOwner, ip, owner);
-    // The second name of the reservation's inode goes, and its place is taken by the memory of where to go on.
+    // The second name of the reservation's inode goes.
     unlinkSync(unfinished);
-    writeNew(unfinished, ip);
-    renameSync(unfinished, join(this.#directory, `last_reserved_ip.${set}`));
+    overwrite(join(this.#directory, `last_reserved_ip.${set}`), ip);
     return true;
   }
 
@@ -190,6 +193,19 @@ function writeNew(file: string, text: string): void {
     if (!hasCode(error, 'EEXIST')) throw error;
     unlinkSync(file);
     writeFileSync(file, text, { flag: 'wx', mode: 0o600 });
+  }
+}
+
+/**
+ * In place: replacing a file by rename makes ext4 write it out at once, which costs more than all the rest of an ADD's
+ * files. The text is a hint of where to go on; what a kill may leave of the old and the new one harms nobody.
+ */
+function overwrite(file: string, text: string): void {
+  const fd = openSync(file, constants.O_WRONLY | constants.O_CREAT, 0o600);
+  try {
+    ftruncateSync(fd, writeSync(fd, text, 0));
+  } finally {
+    closeSync(fd);
   }
 }
 

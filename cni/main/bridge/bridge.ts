@@ -127,7 +127,7 @@ async function attachPod(call: Call, config: BridgeConfig, sides: Sides, ipam: R
     const gateways = planGateways(config, result);
     if (!config.disableContainerInterface) {
       preparePodInterface(podNetns, call.ifName, result, { duplicateAddressDetection: config.enableDad });
-      configurePodInterface(pod, call.ifName, result);
+      configurePodInterface(pod, call.ifName, result, { linkIndex: pair.pod.index });
     }
     for (const gateway of gateways) ensureGateway(host, hostNetns, bridge, gateway, config.forceAddress);
     if (config.ipMasq) addMasquerade(call, result);

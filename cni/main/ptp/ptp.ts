@@ -134,7 +134,7 @@ async function attachPod(call: Call, config: PtpConfig, sides: Sides, ipam: Resu
     // The host's end first: without its carrier the pod's routes through it would be refused.
     configureHostEnd(call, host, pair, result.ips);
     preparePodInterface(podNetns, call.ifName, result);
-    configurePodInterface(pod, call.ifName, result, { pointToPoint: true });
+    configurePodInterface(pod, call.ifName, result, { pointToPoint: true, linkIndex: pair.pod.index });
     if (config.ipMasq) addMasquerade(call, result);
     return result;
   } catch (error) {
