@@ -1,6 +1,7 @@
 // The table of all CNI plugins podwire has: a new plugin is a line here and a name that the build gives the launcher.
 import { dhcp } from './ipam/dhcp/dhcp.ts';
 import { HostLocal } from './ipam/host-local/host-local.ts';
+import { PodwireIpam } from './ipam/podwire/podwire-ipam.ts';
 import { staticIpam } from './ipam/static/static.ts';
 import { Bridge } from './main/bridge/bridge.ts';
 import { dummy } from './main/dummy/dummy.ts';
@@ -25,6 +26,7 @@ const ALL: readonly Plugin[] = [
   loopback,
   new HostLocal(),
   staticIpam,
+  new PodwireIpam(),
   portmap,
   bandwidth,
   ptp,

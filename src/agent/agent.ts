@@ -1,19 +1,17 @@
 // The node agent: wires kubelet, CNI server, overlay, service proxy and DNS to the API and to one kernel reconciler.
 // It runs inside the node's network namespace. Killed and started again it adopts what is there.
 //
-//   API ─▶ Node informer ─▶ Overlay ──────┐ desired KernelState
+//   API ─▶ Node informer ─▶ PodNetwork ───┐ desired KernelState
 //      └─▶ ServicesFeed ─▶ ServiceProxy ──┼──▶ KernelReconciler ─▶ kernel
 //                     └──▶ DNS records    │
 //      └─▶ Kubelet ─▶ containerd ─▶ launcher ─▶ CniServer ─▶ kernel (pods' links)
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { PLUGINS } from '../../cni/plugins.ts';
 import { CniServer } from '../../cni/runtime/server.ts';
 import { ConntrackCleaner } from '../../proxy/conntrack-cleaner.ts';
 import { ServiceHealthServer } from '../../proxy/health/service-health.ts';
 import { ServiceProxy } from '../../proxy/proxy.ts';
-import { Overlay } from '../../routing/overlay.ts';
-import { parseNetConf } from '../../routing/subnet/net-conf.ts';
-import { writeSubnetEnv } from '../../routing/subnet/subnet-env.ts';
 import type { Node } from '../api/types.ts';
 import { KubeClient } from '../client/client.ts';
 import { EventRecorder } from '../client/event-recorder.ts';
@@ -25,15 +23,17 @@ import { KernelReconciler } from '../kernel/reconciler.ts';
 import { CriClient } from '../kubelet/cri-client.ts';
 import { Kubelet } from '../kubelet/kubelet.ts';
 import type { ProbeRequest } from '../lab/proof.ts';
+import type { Problem } from '../lib/problem.ts';
 import { Netns } from '../linux/netns.ts';
 import { Rtnetlink } from '../linux/rtnetlink.ts';
 import { AdminServer } from '../observe/admin-server.ts';
 import { createLogger } from '../observe/log.ts';
-import { writeConflist } from './cni-config.ts';
-import { planNetConf } from './net-conf.ts';
+import { BgpNetwork } from './bgp/bgp-network.ts';
 import { NodeDns } from './node-dns.ts';
 import { NodeReports } from './node-reports.ts';
 import type { AgentOptions } from './options.ts';
+import { OverlayNetwork } from './overlay-network.ts';
+import type { PodNetwork } from './pod-network.ts';
 import { runProbe } from './probe.ts';
 import { ServicesFeed } from './services-feed.ts';
 import { UnderlayWatch } from './underlay-watch.ts';
@@ -48,7 +48,7 @@ export class Agent {
   readonly #cni: CniServer;
   readonly #nodes: Informer<Node>;
   readonly #underlay: UnderlayWatch;
-  readonly #overlay: Overlay;
+  readonly #network: PodNetwork;
   readonly #reports: NodeReports;
   readonly #cleaner: ConntrackCleaner;
   readonly #serviceHealth: ServiceHealthServer;
@@ -65,7 +65,7 @@ export class Agent {
     this.#underlay = new UnderlayWatch({
       netns: this.#netns,
       request: { ifaces: [...options.nodeIps], regexes: [], addresses: options.nodeIps, families },
-      onChange: underlay => this.#overlay.setUnderlay(underlay),
+      onChange: underlay => this.#network.setUnderlay(underlay),
       log: createLogger({ component: 'overlay' }),
     });
     this.#client = new KubeClient(loadKubeconfig(options.kubeconfig), {
@@ -75,30 +75,11 @@ export class Agent {
     this.#cri = new CriClient(options.containerdSocket);
     this.#reconciler = new KernelReconciler({
       netns: this.#netns,
-      rooms: ['overlay', 'proxy', 'dns'],
+      rooms: [options.routing, 'proxy', 'dns'],
       onRepair: repair => this.#reports.repaired(repair),
       log: createLogger({ component: 'kernel' }),
     });
-    this.#cni = new CniServer({ socketPath: options.cniSocket, log: createLogger({ component: 'cni' }) });
     this.#nodes = new Informer<Node>(this.#client, RESOURCE.nodes, { log: this.#log });
-    this.#overlay = new Overlay({
-      nodeName: options.nodeName,
-      config: parseNetConf(JSON.stringify(planNetConf(options.clusterCidrs, options.backend))),
-      underlay: this.#underlay.current,
-      setDesired: state => this.#reconciler.setDesired('overlay', state),
-      patchNode: async patch => {
-        await this.#client.patch(RESOURCE.nodes, options.nodeName, patch, {
-          type: 'strategic',
-          subresource: 'status',
-        });
-      },
-      onSubnetEnv: env => {
-        writeSubnetEnv(join(options.stateDirectory, 'subnet.env'), env);
-        void this.#openForPods(env.mtuBytes);
-      },
-      onProblems: problems => this.#reports.overlayProblems(problems),
-      log: createLogger({ component: 'overlay' }),
-    });
     this.#reports = new NodeReports({
       events: new EventRecorder({
         client: this.#client,
@@ -107,9 +88,24 @@ export class Agent {
         log: this.#log,
       }),
       node: () => this.#nodes.get(options.nodeName),
-      overlay: () => this.#overlay.status(),
+      overlay: () => this.#network.status(),
     });
     this.#feed = new ServicesFeed(options.proxyKubeconfig ?? options.kubeconfig, this.#log);
+    const parts = {
+      options,
+      underlay: this.#underlay.current,
+      client: this.#client,
+      nodes: this.#nodes,
+      reconciler: this.#reconciler,
+      feed: this.#feed,
+      onProblems: (problems: readonly Problem[]) => this.#reports.overlayProblems(problems),
+    };
+    this.#network = options.routing === 'bgp' ? new BgpNetwork(parts) : new OverlayNetwork(parts);
+    this.#cni = new CniServer({
+      socketPath: options.cniSocket,
+      log: createLogger({ component: 'cni' }),
+      plugins: new Map([...PLUGINS, ...this.#network.plugins.map(plugin => [plugin.name, plugin] as const)]),
+    });
     this.#cleaner = new ConntrackCleaner(this.#netns);
     this.#serviceHealth = new ServiceHealthServer({
       proxyHealthy: () => this.#proxy.ready,
@@ -163,7 +159,7 @@ export class Agent {
       log: createLogger({ component: 'kubelet' }),
     });
     this.#admin = new AdminServer(options.adminSocket, {
-      'GET /overlay': () => this.#overlay.status(),
+      ...this.#network.routes,
       'GET /metrics': () => this.#reports.metrics(),
       'GET /diff': () => this.#reconciler.diff(),
       'POST /verify': () => this.#reconciler.verify(),
@@ -175,9 +171,7 @@ export class Agent {
   async start(signal: AbortSignal): Promise<void> {
     await Promise.all([this.#cni.start(), this.#admin.start(), this.#reconciler.start(signal)]);
     this.#underlay.start();
-    this.#nodes.onChange(({ type, object }) =>
-      type === 'deleted' ? this.#overlay.deleteNode(object.metadata.name) : this.#overlay.upsertNode(object),
-    );
+    await this.#network.start(signal);
     this.#nodes.start(signal);
     this.#feed.start(signal);
     this.#feed.feedProxy(this.#proxy, signal);
@@ -189,7 +183,7 @@ export class Agent {
   /** The kernel keeps its state and containers go on: only the programs stop. */
   async stop(): Promise<void> {
     this.#underlay.stop();
-    this.#overlay.stop();
+    await this.#network.stop();
     this.#proxy.stop();
     this.#serviceHealth.close();
     await Promise.all([
@@ -221,25 +215,6 @@ export class Agent {
       nodeIps: links.listAddresses().map(({ address }) => address.slice(0, address.indexOf('/'))),
       clusterCidrs: this.#options.clusterCidrs,
     });
-  }
-
-  /** Lets containerd start pods once the overlay is in the kernel. */
-  async #openForPods(mtuBytes: number): Promise<void> {
-    try {
-      await this.#reconciler.settled('overlay');
-    } catch (error) {
-      this.#log.warn(
-        { error },
-        'the overlay is not whole yet; pods start all the same, the reconciler retries',
-      );
-    }
-    const podCidrs = this.#nodes.get(this.#options.nodeName)?.spec?.podCIDRs ?? [];
-    const written = writeConflist(this.#options.cniConfDirectory, {
-      podCidrs,
-      mtuBytes,
-      ipamDirectory: join(this.#options.stateDirectory, 'ipam'),
-    });
-    if (written) this.#log.info({ podCidrs, mtuBytes }, 'pods may start');
   }
 }
 

@@ -20,6 +20,9 @@ export interface AgentOptions {
   clusterDomain: string;
   serving: { certFile: string; keyFile: string; clientCaFile: string; port: number };
   cgroupParent?: string;
+  /** How nodes learn where pods are: from Node objects, or by BGP with Calico's resources. */
+  routing: 'overlay' | 'bgp';
+  /** Of the overlay. */
   backend: 'vxlan' | 'host-gw';
   proxyMode: 'iptables' | 'nftables' | 'userspace';
   /** Serves `podwire status`, `diff` and the lab's probes. */

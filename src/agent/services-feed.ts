@@ -45,6 +45,23 @@ export class ServicesFeed {
     this.#slices.synced(signal).then(() => proxy.setEndpointSlices(this.#slices.list()), whenStopped);
   }
 
+  services(): readonly Service[] {
+    return this.#services.list();
+  }
+
+  endpointSlices(): readonly EndpointSlice[] {
+    return this.#slices.list();
+  }
+
+  onChange(handler: () => void): void {
+    this.#services.onChange(handler);
+    this.#slices.onChange(handler);
+  }
+
+  async synced(signal: AbortSignal): Promise<void> {
+    await Promise.all([this.#services.synced(signal), this.#slices.synced(signal)]);
+  }
+
   start(signal: AbortSignal): void {
     this.#services.start(signal);
     this.#slices.start(signal);

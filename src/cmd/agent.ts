@@ -24,6 +24,7 @@ interface Flags {
   clusterDomain: string;
   cgroupParent?: string;
   overlay: 'vxlan' | 'host-gw';
+  routing: 'vxlan' | 'bgp';
   proxyMode: 'iptables' | 'nftables' | 'userspace';
 }
 
@@ -62,6 +63,11 @@ export function agentCommand(): Command {
     .option('--cluster-domain <domain>', "the cluster's DNS domain", 'cluster.local')
     .option('--cgroup-parent <path>', 'cgroup below which pods live')
     .addOption(
+      new Option('--routing <how>', "vxlan: an overlay from Node objects; bgp: Calico's resources and BGP")
+        .choices(['vxlan', 'bgp'])
+        .default('vxlan'),
+    )
+    .addOption(
       new Option('--overlay <backend>', 'how pods of different nodes reach each other')
         .choices(['vxlan', 'host-gw'])
         .default('vxlan'),
@@ -96,6 +102,7 @@ export function agentCommand(): Command {
           port: flags.kubeletPort,
         },
         cgroupParent: flags.cgroupParent,
+        routing: flags.routing === 'bgp' ? 'bgp' : 'overlay',
         backend: flags.overlay,
         proxyMode: flags.proxyMode,
         adminSocket: inState('agent.sock'),

@@ -12,6 +12,8 @@ import {
   type OverlayBackend,
   PROXY_MODES,
   type ProxyMode,
+  ROUTINGS,
+  type Routing,
 } from '../lab/spec.ts';
 import { PodwireError } from '../lib/errors.ts';
 import { collect, type LabSelector, labCommand, parseCount, requireRoot } from './lab-options.ts';
@@ -19,6 +21,7 @@ import { collect, type LabSelector, labCommand, parseCount, requireRoot } from '
 /** dist/: this file is dist/lib/*.js when built. */
 const DIST = join(import.meta.dirname, '..');
 const EXAMPLE = join(DIST, '..', 'examples', 'hello.yaml');
+const CRDS = join(DIST, '..', 'deploy', 'crds');
 
 interface UpFlags extends LabSelector {
   nodes?: number;
@@ -26,6 +29,7 @@ interface UpFlags extends LabSelector {
   family: string[];
   overlay?: OverlayBackend;
   proxyMode?: ProxyMode;
+  routing?: Routing;
   manifest: string;
   timeout: number;
   output?: string;
@@ -44,6 +48,12 @@ export function upCommand(): Command {
     )
     .addOption(
       new Option('--proxy-mode <mode>', 'how Services are served (default iptables)').choices(PROXY_MODES),
+    )
+    .addOption(
+      new Option(
+        '--routing <how>',
+        "vxlan: as --overlay says; bgp: Calico's IP pools and routes by BGP, no encapsulation (default vxlan)",
+      ).choices(ROUTINGS),
     )
     .option('--family <family>', 'ipv4, ipv6, or both', collect, [])
     .option('--manifest <file>', 'what to apply and prove; holds a Service', EXAMPLE)
@@ -69,6 +79,8 @@ export function upCommand(): Command {
           families: parseFamilies(flags.family),
           overlay: flags.overlay,
           proxyMode: flags.proxyMode,
+          routing: flags.routing,
+          crdDirectory: CRDS,
           distDirectory: DIST,
           manifest: flags.manifest,
           timeoutMs: flags.timeout * 1000,

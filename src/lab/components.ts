@@ -112,6 +112,7 @@ function planNode(
         ...flag('cluster-cidr', spec.clusterCidrs),
         ...flag('service-cidr', spec.serviceCidrs),
         ...['--overlay', spec.overlay, '--proxy-mode', spec.proxyMode],
+        ...['--routing', spec.routing],
         ...['--cgroup-parent', cgroupParent(spec, node.name)],
       ],
       netnsPath: netnsPath(node.netns),

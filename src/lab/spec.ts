@@ -13,6 +13,10 @@ export const MAX_NODES = 50;
 export const OVERLAY_BACKENDS = ['vxlan', 'host-gw'] as const;
 export type OverlayBackend = (typeof OVERLAY_BACKENDS)[number];
 
+/** How nodes learn where pods are: an overlay from Node objects, or BGP with Calico's resources. */
+export const ROUTINGS = ['vxlan', 'bgp'] as const;
+export type Routing = (typeof ROUTINGS)[number];
+
 export const PROXY_MODES = ['iptables', 'nftables', 'userspace'] as const;
 export type ProxyMode = (typeof PROXY_MODES)[number];
 
@@ -25,6 +29,7 @@ export interface LabOptions {
   families: ('ipv4' | 'ipv6')[];
   overlay: OverlayBackend;
   proxyMode: ProxyMode;
+  routing: Routing;
 }
 
 export interface LabNode {
@@ -43,6 +48,7 @@ export interface LabSpec {
   families: ('ipv4' | 'ipv6')[];
   overlay: OverlayBackend;
   proxyMode: ProxyMode;
+  routing: Routing;
   apiPort: number;
   underlayCidrs: string[];
   /** Addresses of the switch, one a family: every member's default gateway. */
@@ -117,6 +123,7 @@ export function planLab(options: LabOptions & { apiPort: number }): LabSpec {
     families: options.families,
     overlay: options.overlay,
     proxyMode: options.proxyMode,
+    routing: options.routing,
     apiPort: options.apiPort,
     underlayCidrs: families.map(family => family.underlay),
     gateways: families.map(family => family.host(GATEWAY_HOST)),

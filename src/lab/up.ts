@@ -10,6 +10,7 @@ import { errorMessage, PodwireError } from '../lib/errors.ts';
 import { spawnDaemon } from '../linux/exec.ts';
 import { killProcesses } from '../linux/process.ts';
 import { askAdmin } from './admin-client.ts';
+import { installCalicoResources } from './calico.ts';
 import { hostPort, LAB_MARKER } from './components.ts';
 import { ensureTemplateRoot } from './containerd.ts';
 import { applyManifest, readManifest } from './manifest.ts';
@@ -22,15 +23,19 @@ import { componentProcesses } from './remains.ts';
 import { cacheDirectory, type LabOptions, type LabSpec, labPaths, nodePaths, planLab } from './spec.ts';
 import type { ComponentStatus } from './supervisor.ts';
 
-export interface UpOptions extends Omit<LabOptions, 'nodes' | 'overlay' | 'proxyMode'> {
+export interface UpOptions extends Omit<LabOptions, 'nodes' | 'overlay' | 'proxyMode' | 'routing'> {
   /** undefined: vxlan, or what the lab already has. */
   overlay?: LabOptions['overlay'];
+  /** undefined: vxlan, or what the lab already has. */
+  routing?: LabOptions['routing'];
   /** undefined: iptables, or what the lab already has. */
   proxyMode?: LabOptions['proxyMode'];
   /** undefined: 3, or as many as the lab already has. */
   nodes?: number;
   /** dist/: programs, CNI plugins. */
   distDirectory: string;
+  /** Definitions of Calico's resources, for --routing bgp. */
+  crdDirectory: string;
   /** The manifest to apply and prove. */
   manifest: string;
   timeoutMs: number;
@@ -61,6 +66,10 @@ export async function bringUp(options: UpOptions, progress: Progress): Promise<U
   const nodes = new Informer<Node>(client, RESOURCE.nodes);
   try {
     await progress.phase('API server', () => untilApiReady(client, lab, deadline));
+    if (lab.routing === 'bgp')
+      await progress.phase('IP pools', () =>
+        installCalicoResources(client, lab, options.crdDirectory, deadline),
+      );
     nodes.start(deadline);
     pods.start(deadline);
     await progress.phase('nodes ready', () => untilNodesReady(nodes, lab, deadline));
@@ -111,6 +120,7 @@ async function startOrResume(
         nodes: options.nodes ?? DEFAULT_NODES,
         overlay: options.overlay ?? 'vxlan',
         proxyMode: options.proxyMode ?? 'iptables',
+        routing: options.routing ?? 'vxlan',
         apiPort: listener.port,
       });
     mkdirSync(labPaths(lab).logs, { recursive: true, mode: 0o700 });
@@ -142,6 +152,8 @@ function refuseChange(existing: LabSpec, options: UpOptions): void {
     throw differs('--overlay', existing.overlay, options.overlay);
   if (options.proxyMode !== undefined && options.proxyMode !== existing.proxyMode)
     throw differs('--proxy-mode', existing.proxyMode, options.proxyMode);
+  if (options.routing !== undefined && options.routing !== existing.routing)
+    throw differs('--routing', existing.routing, options.routing);
   if (options.apiPort !== undefined && options.apiPort !== existing.apiPort)
     throw differs('--api-port', existing.apiPort, options.apiPort);
 }

@@ -25,6 +25,23 @@ export interface AddressSource {
   handles(): Promise<readonly string[]>;
 }
 
+/** Where no node agent answers: pods wait, and are tried again. */
+function noAgent(): Promise<never> {
+  return Promise.reject(
+    new CniError(
+      CNI_ERROR.TRY_AGAIN_LATER,
+      'podwire-ipam: the node agent, which gives out addresses, does not run with --routing bgp here',
+    ),
+  );
+}
+
+const NO_SOURCE: AddressSource = {
+  assign: noAgent,
+  release: noAgent,
+  addresses: noAgent,
+  handles: noAgent,
+};
+
 /** 169.254.1.1 is what Calico uses; each host end of a pod's link carries it. */
 const GATEWAY: Record<4 | 6, string> = { 4: '169.254.1.1', 6: 'fe80::1' };
 const DEFAULT_ROUTE: Record<4 | 6, string> = { 4: '0.0.0.0/0', 6: '::/0' };
@@ -34,7 +51,7 @@ export class PodwireIpam implements Plugin {
   readonly versions = CNI_VERSIONS;
   readonly #source: AddressSource;
 
-  constructor(source: AddressSource) {
+  constructor(source: AddressSource = NO_SOURCE) {
     this.#source = source;
   }
 

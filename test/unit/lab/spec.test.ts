@@ -11,6 +11,7 @@ const base = {
   families: ['ipv4', 'ipv6'] as const,
   overlay: 'vxlan' as const,
   proxyMode: 'iptables' as const,
+  routing: 'vxlan' as const,
 };
 const plan = (change: object = {}) => planLab({ ...base, families: [...base.families], ...change });
 

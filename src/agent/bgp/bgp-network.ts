@@ -1,0 +1,260 @@
+// --routing bgp: Calico's model on podwire's speaker. Informers feed a pure plan; the plan configures the speaker; what
+// the speaker chooses goes to the reconciler's room 'bgp'. Pods get a routed link each and addresses from the node's blocks.
+//
+//   pools, peers, filters, configurations ─┐
+//   blocks, affinities, Nodes, Services ───┴─▶ planBgp ─▶ Speaker ─▶ FIB ─┐
+//                                     └─▶ tunnels, masquerade ────────────┴─▶ KernelReconciler 'bgp'
+import { PodwireIpam } from '../../../cni/ipam/podwire/podwire-ipam.ts';
+import type { Plugin } from '../../../cni/runtime/plugin.ts';
+import { routeShape, tunnelState } from '../../../routing/bgp/calico/encapsulation.ts';
+import type { CalicoInput } from '../../../routing/bgp/calico/input.ts';
+import { describePlan, planBgp } from '../../../routing/bgp/calico/plan.ts';
+import { readPools } from '../../../routing/bgp/calico/pools.ts';
+import type {
+  BGPConfiguration,
+  BGPFilter,
+  BGPPeer,
+  BlockAffinity,
+  IPAMBlock,
+  IPAMConfig,
+  IPPool,
+  IPReservation,
+} from '../../../routing/bgp/calico/types.ts';
+import { TcpTransport } from '../../../routing/bgp/session/tcp.ts';
+import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
+import type { SpeakerConfig } from '../../../routing/bgp/speaker/speaker-config.ts';
+import { ReconcilerRouteSink } from '../../../routing/fib/reconciler-route-sink.ts';
+import type { OverlayStatus } from '../../../routing/overlay.ts';
+import type { Underlay } from '../../../routing/subnet/underlay.ts';
+import type { KubeObject } from '../../api/types.ts';
+import { Informer } from '../../client/informer.ts';
+import type { TypedRef } from '../../client/resources.ts';
+import { ROUTE_PROTOCOL } from '../../kernel/state.ts';
+import { canonicalIp } from '../../lib/ip.ts';
+import type { Problem } from '../../lib/problem.ts';
+import { problemKey } from '../../lib/problem.ts';
+import { Rtnetlink } from '../../linux/rtnetlink.ts';
+import type { AdminRoutes } from '../../observe/admin-server.ts';
+import { createLogger } from '../../observe/log.ts';
+import { writeConflist } from '../cni-config.ts';
+import type { PodNetworkParts } from '../overlay-network.ts';
+import type { PodNetwork } from '../pod-network.ts';
+import type { ServicesFeed } from '../services-feed.ts';
+import { NodeAddresses } from './address-source.ts';
+import { apiIpamStore } from './ipam-store.ts';
+import { lookingGlass } from './looking-glass.ts';
+import { planPoolRules } from './pool-rules.ts';
+import { CALICO } from './resources.ts';
+
+export interface BgpNetworkParts extends PodNetworkParts {
+  feed: ServicesFeed;
+}
+
+/** Objects change in bursts; one plan for all of them. */
+const PLAN_DELAY_MS = 5;
+
+export class BgpNetwork implements PodNetwork {
+  readonly room = 'bgp';
+  readonly routes: AdminRoutes;
+  readonly plugins: readonly Plugin[];
+  readonly #parts: BgpNetworkParts;
+  readonly #log = createLogger({ component: 'bgp' });
+  readonly #informers: Informer<KubeObject>[] = [];
+  readonly #pools: Informer<IPPool>;
+  readonly #configurations: Informer<BGPConfiguration>;
+  readonly #peers: Informer<BGPPeer>;
+  readonly #filters: Informer<BGPFilter>;
+  readonly #affinities: Informer<BlockAffinity>;
+  readonly #blocks: Informer<IPAMBlock>;
+  readonly #ipamConfigs: Informer<IPAMConfig>;
+  readonly #reservations: Informer<IPReservation>;
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #sink: ReconcilerRouteSink;
+  readonly #restarting: boolean;
+  #speaker: Speaker | undefined;
+  #planning: NodeJS.Timeout | undefined;
+  #applying: Promise<void> = Promise.resolve();
+  #problems: readonly Problem[] = [];
+  #underlay: Underlay;
+  #described = '';
+  #stopped = false;
+
+  constructor(parts: BgpNetworkParts) {
+    this.#parts = parts;
+    this.#underlay = parts.underlay;
+    const { options, client, reconciler, nodes } = parts;
+    this.#pools = this.#informer(CALICO.pools);
+    this.#configurations = this.#informer(CALICO.configurations);
+    this.#peers = this.#informer(CALICO.peers);
+    this.#filters = this.#informer(CALICO.filters);
+    this.#affinities = this.#informer(CALICO.affinities);
+    this.#blocks = this.#informer(CALICO.blocks);
+    this.#ipamConfigs = this.#informer(CALICO.ipamConfigs);
+    this.#reservations = this.#informer(CALICO.reservations);
+    this.#restarting = hasRoutesOfBefore();
+    this.#sink = new ReconcilerRouteSink({
+      setDesired: state => reconciler.setDesired(this.room, state),
+      restarting: this.#restarting,
+    });
+    const store = apiIpamStore(client, {
+      pools: () => readPools(this.#pools.list()).pools,
+      config: () => this.#ipamConfigs.get('default')?.spec,
+      reservedCidrs: () => this.#reservations.list().flatMap(({ spec }) => spec?.reservedCIDRs ?? []),
+    });
+    const addresses = new NodeAddresses({
+      store,
+      nodeName: options.nodeName,
+      ready: this.#ready.promise,
+      nodeLabels: () => nodes.get(options.nodeName)?.metadata.labels ?? {},
+    });
+    this.plugins = [new PodwireIpam(addresses)];
+    this.routes = lookingGlass(() => this.#speaker);
+  }
+
+  status(): OverlayStatus {
+    return {
+      ready: this.#speaker !== undefined,
+      peers: [],
+      problems: this.#problems,
+      mtuBytes: this.#underlay.mtuBytes,
+    };
+  }
+
+  setUnderlay(underlay: Underlay): void {
+    this.#underlay = underlay;
+    this.#planSoon();
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    const { nodes, feed } = this.#parts;
+    for (const informer of this.#informers) informer.start(signal);
+    // Not awaited: the definitions may be installed long after the agent started.
+    this.#run(signal).catch((error: unknown) => {
+      if (!signal.aborted) this.#log.error({ error }, 'BGP could not be started');
+    });
+    const changed = (): void => this.#planSoon();
+    for (const informer of [...this.#informers, nodes]) informer.onChange(changed);
+    feed.onChange(changed);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#planning);
+    await Promise.all(this.#informers.map(informer => informer.stop()));
+    await this.#applying;
+    // Peers keep our routes for the restart time (RFC 4724), and so does the kernel.
+    await this.#speaker?.stop({ keepRoutes: true });
+  }
+
+  #informer<T extends KubeObject>(ref: TypedRef<T>): Informer<T> {
+    const informer = new Informer<T>(this.#parts.client, ref, { log: this.#log });
+    this.#informers.push(informer as unknown as Informer<KubeObject>);
+    return informer;
+  }
+
+  /** Everything must be known before the first plan: half of it would withdraw what is there. */
+  async #run(signal: AbortSignal): Promise<void> {
+    const { nodes, feed } = this.#parts;
+    await Promise.all([...this.#informers, nodes].map(informer => informer.synced(signal)));
+    await feed.synced(signal);
+    this.#ready.resolve();
+    this.#planSoon();
+  }
+
+  #planSoon(): void {
+    if (this.#stopped) return;
+    this.#planning ??= setTimeout(() => {
+      this.#planning = undefined;
+      if (this.#informers.every(informer => informer.hasSynced()))
+        this.#applying = this.#applying.then(() => this.#plan());
+    }, PLAN_DELAY_MS);
+  }
+
+  async #plan(): Promise<void> {
+    if (this.#stopped) return;
+    try {
+      const input = this.#input();
+      const plan = planBgp(input);
+      this.#report(plan.problems);
+      const text = describePlan(plan);
+      if (text !== this.#described) this.#log.info({ plan: text }, 'BGP plan');
+      this.#described = text;
+      if (plan.config === undefined) return;
+      const encapsulation = { ...input, pools: plan.pools, underlay: this.#underlay };
+      this.#sink.table.shape = routeShape(encapsulation);
+      this.#sink.setTunnels({
+        ...tunnelState(encapsulation),
+        ...planPoolRules(plan.pools, this.#families()),
+      });
+      if (this.#speaker === undefined) await this.#begin(plan.config);
+      else await this.#speaker.configure(plan.config);
+    } catch (error) {
+      this.#log.error({ error }, 'the BGP plan could not be applied; it is tried again with the next change');
+    }
+  }
+
+  async #begin(config: SpeakerConfig): Promise<void> {
+    const own = new Set(this.#parts.options.nodeIps.map(ip => canonicalIp(ip) ?? ip));
+    const speaker = new Speaker({
+      config,
+      transport: new TcpTransport(),
+      log: this.#log,
+      sink: this.#sink,
+      restarting: this.#restarting,
+      isOwnAddress: address => own.has(address),
+    });
+    await speaker.start();
+    this.#speaker = speaker;
+    await this.#openForPods();
+  }
+
+  #input(): CalicoInput {
+    const { options, nodes, feed } = this.#parts;
+    return {
+      nodeName: options.nodeName,
+      nodes: nodes.list(),
+      pools: this.#pools.list(),
+      configurations: this.#configurations.list(),
+      peers: this.#peers.list(),
+      filters: this.#filters.list(),
+      affinities: this.#affinities.list(),
+      blocks: this.#blocks.list(),
+      services: feed.services(),
+      endpointSlices: feed.endpointSlices(),
+      // A node may read no secrets that no pod of its own names: such peers wait, and the plan names them.
+      secret: () => undefined,
+    };
+  }
+
+  #families(): (4 | 6)[] {
+    return [...new Set(this.#parts.options.nodeIps.map(ip => (ip.includes(':') ? 6 : 4)))];
+  }
+
+  /** Each problem once, for as long as it lasts. */
+  #report(problems: readonly Problem[]): void {
+    const before = new Set(this.#problems.map(problemKey));
+    this.#problems = problems;
+    const fresh = problems.filter(problem => !before.has(problemKey(problem)));
+    for (const problem of fresh) this.#log.warn({ ...problem }, 'problem in a BGP resource');
+    if (fresh.length > 0) this.#parts.onProblems(fresh);
+  }
+
+  /** Lets containerd start pods: the speaker runs, so their addresses will be announced. */
+  async #openForPods(): Promise<void> {
+    const { options } = this.#parts;
+    const { mtuBytes } = this.#underlay;
+    const families = this.#families();
+    const written = writeConflist(options.cniConfDirectory, {
+      kind: 'routed',
+      families,
+      mtuBytes,
+    });
+    if (written) this.#log.info({ families, mtuBytes }, 'pods may start');
+  }
+}
+
+/** Routes of an agent that was here before: forwarding goes on while we learn them again. */
+function hasRoutesOfBefore(): boolean {
+  using links = Rtnetlink.open();
+  return links.listRoutes({ protocol: ROUTE_PROTOCOL.bgp }).length > 0;
+}
