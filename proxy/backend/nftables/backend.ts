@@ -8,14 +8,14 @@
 // A sync never waits for a verification: that is broken off and goes on afterwards.
 import { decodeNftEvent } from '../../../src/codec/nft/event.ts';
 import type { KernelState } from '../../../src/kernel/state.ts';
-import { errorMessage } from '../../../src/lib/errors.ts';
+import { errorMessage, KernelError } from '../../../src/lib/errors.ts';
 import { NetlinkMonitor } from '../../../src/linux/netlink-monitor.ts';
 import type { Netns } from '../../../src/linux/netns.ts';
 import { Nftables } from '../../../src/linux/nftables.ts';
 import type { Logger } from '../../../src/observe/log.ts';
 import type { Family, ResolvedPort } from '../../model/types.ts';
 import type { ProxyBackend } from '../backend.ts';
-import { type NftRepair, TableKeeper } from './apply/keeper.ts';
+import { type NftRepair, type Pause, TableKeeper } from './apply/keeper.ts';
 import { nftFamily } from './apply/write.ts';
 import type { NftablesConfig } from './plan/config.ts';
 import { TABLE } from './plan/names.ts';
@@ -94,12 +94,9 @@ export class NftablesBackend implements ProxyBackend {
     this.#queued = new Map();
     for (const keeper of this.#keepers)
       keeper.update([...queued].filter(([id]) => id.startsWith(`${keeper.family} `)));
-    const pause = async (): Promise<boolean> => {
-      await nextTurn();
-      return true;
-    };
+    const pause: Pause = () => nextTurn().then(() => true);
     if (!full && this.#written) {
-      for (const keeper of this.#keepers) await keeper.write(pause);
+      for (const keeper of this.#keepers) await this.#write(keeper, pause);
       return;
     }
     this.#written = false;
@@ -108,6 +105,17 @@ export class NftablesBackend implements ProxyBackend {
     await this.#options.settled?.();
     this.#written = true;
     this.#watch();
+  }
+
+  /** A refusal means that somebody changed the table and we have not looked yet: then it is compared and made whole. */
+  async #write(keeper: TableKeeper, pause: Pause): Promise<void> {
+    try {
+      await keeper.write(pause);
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      this.#options.log?.warn(`${error.message}; comparing the whole table`);
+      this.#report(await keeper.replace(pause));
+    }
   }
 
   /** Traffic between two pods of one bridge must pass the rules too, or answers are not translated back. */
