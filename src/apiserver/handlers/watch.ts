@@ -103,7 +103,10 @@ class WatchStream {
       const bookmarks = flag(query, 'allowWatchBookmarks')
         ? setInterval(() => this.#bookmark(), BOOKMARK_INTERVAL_MS)
         : undefined;
+      // No event may come after the end: it would be an error of the stream, and nobody's.
       const end = () => {
+        this.#watch?.close();
+        if (response.writableEnded) return;
         if (bookmarks) this.#bookmark();
         response.end();
       };
@@ -145,7 +148,7 @@ class WatchStream {
       this.#withColumns &&= this.#view.shape !== 'table';
     }
     this.#sentRevision = events[events.length - 1]?.revision ?? this.#sentRevision;
-    if (lines.length === 0) return;
+    if (lines.length === 0 || response.writableEnded) return;
     response.write(lines.length === 1 ? lines[0] : Buffer.concat(lines));
     this.#count(lines.length);
     if (response.writableLength > MAX_UNREAD_BYTES) {
@@ -158,7 +161,7 @@ class WatchStream {
   }
 
   #bookmark(): void {
-    if (this.#call.response.destroyed) return;
+    if (this.#call.response.destroyed || this.#call.response.writableEnded) return;
     // All changes up to the store's revision have been handed out: listeners run before the revision is read here.
     const revision = Math.max(this.#sentRevision, this.#server.storage.store.revision());
     this.#call.response.write(bookmarkLine(this.#call.definition, revision, this.#view, false));
