@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { PODWIRE_VERSION } from '../lib/version.ts';
 import { agentCommand } from './agent.ts';
 import { apiserverCommand } from './apiserver.ts';
+import { bgpCommand } from './bgp.ts';
 import { cniCommand } from './cni.ts';
 import { controllersCommand } from './controllers.ts';
 import { reportError } from './errors.ts';
@@ -44,6 +45,7 @@ for (const command of [
   diffCommand(),
   overlayCommand(),
   explainCommand(),
+  bgpCommand(),
   downCommand(),
 ])
   program.addCommand(command);

@@ -43,16 +43,13 @@ export async function installCalicoResources(
   const files = globSync('*.yaml', { cwd: crdDirectory }).sort();
   if (files.length === 0)
     throw new PodwireError('MISSING_FILE', `there are no definitions in ${crdDirectory}`);
-  await applyManifest(
-    client,
-    files.flatMap(file => readManifest(join(crdDirectory, file))),
-  );
+  await Promise.all(files.map(file => applyManifest(client, readManifest(join(crdDirectory, file)))));
   const configuration: BGPConfiguration = {
     metadata: { name: 'default' },
     spec: { asNumber: AS_NUMBER, nodeToNodeMeshEnabled: true },
   };
   await ensure(client, CALICO.configurations, configuration, signal);
-  for (const pool of defaultPools(lab.clusterCidrs)) await ensure(client, CALICO.pools, pool, signal);
+  await Promise.all(defaultPools(lab.clusterCidrs).map(pool => ensure(client, CALICO.pools, pool, signal)));
 }
 
 /** A definition serves its kind a moment after it was created. */
