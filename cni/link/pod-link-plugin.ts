@@ -53,7 +53,7 @@ export function podLinkPlugin<C>(kind: PodLinkKind<C>): Plugin {
       const link = createLink(call, kind, config, podNetns, pod);
       try {
         const attach = async (ipam: Result): Promise<Result> => {
-          const result = singleInterfaceResult(call, link, ipam, true);
+          const result = singleInterfaceResult(call, link, ipam, inherited === undefined);
           preparePodInterface(podNetns, call.ifName, result);
           kind.prepare?.(podNetns, call.ifName);
           configurePodInterface(pod, call.ifName, result);

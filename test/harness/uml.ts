@@ -29,6 +29,8 @@ export interface UmlOptions {
 }
 
 export interface UmlResult {
+  /** False when the kernel did not come as far as the script: user-mode Linux does not run on this machine. */
+  booted: boolean;
   /** The script's; undefined when the guest died before its end. */
   code: number | undefined;
   /** The script's stdout and stderr; all that the guest said when it died. */
@@ -85,7 +87,11 @@ export async function runTestsInUml(
   options: Omit<UmlOptions, 'script'> = {},
 ): Promise<UmlTestResult[]> {
   const script = `cd '${ROOT}' && sh scripts/run.sh test/harness/uml-guest.ts ${files.map(file => `'${file}'`).join(' ')}`;
-  const { code, output } = await runInUml({ ...options, script });
+  const { booted, code, output } = await runInUml({ ...options, script });
+  if (!booted)
+    return [
+      { name: 'the guest', skipped: `user-mode Linux does not boot here: ${output.trim().slice(-500)}` },
+    ];
   const prefix = '@uml-test ';
   const lines = output.split('\n');
   const results = lines
@@ -100,8 +106,12 @@ function readOutput(text: string): UmlResult {
   const lines = text.replaceAll('\r', '').split('\n');
   const begin = lines.indexOf(BEGIN);
   const end = lines.findLastIndex(line => line.startsWith(`${END} `));
-  if (begin < 0 || end < begin) return { code: undefined, output: lines.join('\n') };
-  return { code: Number(lines[end]!.slice(END.length)), output: lines.slice(begin + 1, end).join('\n') };
+  if (begin < 0 || end < begin) return { booted: begin >= 0, code: undefined, output: lines.join('\n') };
+  return {
+    booted: true,
+    code: Number(lines[end]!.slice(END.length)),
+    output: lines.slice(begin + 1, end).join('\n'),
+  };
 }
 
 function moduleTree(): string | undefined {

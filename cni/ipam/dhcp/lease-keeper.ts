@@ -105,7 +105,11 @@ export class LeaseKeeper {
     }
     const server = phase === 'renewing' ? this.#lease.serverId : undefined;
     using transport = openUdpTransport(netns, place.ifName, server, log);
-    const times = { timeoutMs, resendMaxMs, signal, clock: this.#clock };
+    const deadlineMs = phase === 'renewing' ? this.#lease.rebindAtMs : this.#lease.expireAtMs;
+    const times = {
+      timeoutMs: Math.min(timeoutMs, Math.max(deadlineMs - this.#clock.now(), 0)),
+      ...{ resendMaxMs, signal, clock: this.#clock },
+    };
     const lease = await extendLease(transport, client, this.#lease, times);
     if (lease === undefined || lease.address !== this.#lease.address) {
       this.#lose('refused');
