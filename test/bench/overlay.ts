@@ -78,7 +78,11 @@ async function peersByOverlay(
   nodes: Node[],
 ): Promise<{ cold: number; join: number }> {
   const host = underlay(lab, `o${round}`);
-  const reconciler = new KernelReconciler({ netns: host.netns, lockDirectory: '/run', log: silentLogger() });
+  const reconciler = new KernelReconciler({
+    netns: host.netns,
+    lockDirectory: lab.directory,
+    log: silentLogger(),
+  });
   const overlay = new Overlay({
     nodeName: 'self',
     config: parseNetConf('{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}'),

@@ -72,7 +72,7 @@ async function ours(
   const host = lab.namespace('ours');
   const reconciler = new KernelReconciler({
     netns: host.netns,
-    lockDirectory: '/run',
+    lockDirectory: lab.directory,
     log: silentLogger(),
     iptablesBackend: 'legacy',
     verifyIntervalMs: 3_600_000,

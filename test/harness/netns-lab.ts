@@ -2,7 +2,10 @@
 // and UDP servers and clients that live in this process (a socket belongs to the namespace it was made in).
 // Everything goes away with close(), also after a failed test.
 import dgram from 'node:dgram';
+import { mkdtempSync, rmSync } from 'node:fs';
 import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type RunResult, run } from '../../src/linux/exec.ts';
 import {
   AF_INET,
@@ -49,10 +52,12 @@ export class LabNamespace {
   readonly name: string;
   readonly netns: Netns;
   readonly rt: Rtnetlink;
+  readonly #lockFile: string;
   readonly #servers: (() => void)[] = [];
 
-  constructor(name: string) {
+  constructor(name: string, directory: string) {
     this.name = name;
+    this.#lockFile = join(directory, `${name}.xtables.lock`);
     this.netns = Netns.open(createNetns(name));
     this.rt = Rtnetlink.open(this.netns);
     this.rt.setLink('lo', { up: true });
@@ -77,7 +82,7 @@ export class LabNamespace {
 
   /** Runs a program in here; `iptables` and its kin get a lock of their own. */
   run(command: string, args: readonly string[], input?: string): Promise<RunResult> {
-    const env = { ...process.env, XTABLES_LOCKFILE: `/run/${this.name}.xtables.lock` };
+    const env = { ...process.env, XTABLES_LOCKFILE: this.#lockFile };
     return run(command, args, { netns: this.netns, env, ...(input === undefined ? {} : { input }) });
   }
 
@@ -187,6 +192,8 @@ export class LabNamespace {
 }
 
 export class NetnsLab {
+  /** For lock files and the like; gone with the lab. */
+  readonly directory = mkdtempSync(join(tmpdir(), 'podwire-lab-'));
   readonly #prefix: string;
   readonly #namespaces: LabNamespace[] = [];
 
@@ -195,7 +202,7 @@ export class NetnsLab {
   }
 
   namespace(name: string): LabNamespace {
-    const made = new LabNamespace(`${this.#prefix}-${name}`);
+    const made = new LabNamespace(`${this.#prefix}-${name}`, this.directory);
     this.#namespaces.push(made);
     return made;
   }
@@ -213,5 +220,6 @@ export class NetnsLab {
 
   close(): void {
     for (const namespace of this.#namespaces.splice(0)) namespace.close();
+    rmSync(this.directory, { recursive: true, force: true });
   }
 }

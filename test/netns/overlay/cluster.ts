@@ -124,7 +124,7 @@ export class OverlayCluster {
   #agent(name: string, host: LabNamespace, addresses: string[]): Pick<OverlayHost, 'overlay' | 'reconciler'> {
     const reconciler = new KernelReconciler({
       netns: host.netns,
-      lockDirectory: '/run',
+      lockDirectory: this.lab.directory,
       log: silentLogger(),
       verifyIntervalMs: 30_000,
     });

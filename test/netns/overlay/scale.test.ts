@@ -26,7 +26,7 @@ before(async () => {
   host.address('eth0', '192.168.64.1/24');
   reconciler = new KernelReconciler({
     netns: host.netns,
-    lockDirectory: '/run',
+    lockDirectory: lab.directory,
     log: silentLogger(),
     onRepair: repair => repairs.push(repair),
   });

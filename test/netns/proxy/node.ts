@@ -79,7 +79,7 @@ export class ProxyNode {
   #start(): { proxy: ServiceProxy; reconciler: KernelReconciler } {
     const reconciler = new KernelReconciler({
       netns: this.node.netns,
-      lockDirectory: '/run',
+      lockDirectory: this.lab.directory,
       log: silentLogger(),
       verifyIntervalMs: 30_000,
     });
