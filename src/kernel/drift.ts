@@ -5,7 +5,7 @@ import { RT_SCOPE, RTNLGRP } from '../codec/netlink/constants.ts';
 import type { RouteEvent } from '../codec/netlink/event.ts';
 import type { Link } from '../codec/netlink/link.ts';
 import type { Ownership } from './diff.ts';
-import { isAsWanted, type Kind, keyOf, NETLINK_KINDS, type ObjectMaps } from './objects.ts';
+import { ANY_LINK, isAsWanted, type Kind, keyOf, NETLINK_KINDS, type ObjectMaps } from './objects.ts';
 import {
   type NameOf,
   toAddressState,
@@ -24,6 +24,8 @@ export interface DriftContext {
   isUsed: (link: string) => boolean;
   /** Names of links by index, kept up to date here. */
   names: Map<number, string>;
+  /** Links by index that are down, as far as notifications have told; kept up to date here. */
+  down: Set<number>;
 }
 
 /** The multicast groups that tell of everything a KernelState holds. */
@@ -59,7 +61,10 @@ export function driftOf(event: RouteEvent, context: DriftContext): readonly Kind
       if (state === undefined) return event.address.scope === RT_SCOPE.LINK ? NOTHING : ['address'];
       const wanted = desired.address.get(keyOf('address', state));
       // Routes with this address as their source go with it, silently.
-      if (event.gone) return wanted || context.isUsed(state.link) ? ['address', 'route'] : NOTHING;
+      if (event.gone)
+        return wanted || context.isUsed(state.link) || context.isUsed(ANY_LINK)
+          ? ['address', 'route']
+          : NOTHING;
       if (wanted === undefined)
         return isOwnLink(state.link) || owned.protocols.has(state.protocol ?? 0) ? ['address'] : NOTHING;
       return isAsWanted('address', wanted, state) ? NOTHING : ['address'];
@@ -111,15 +116,25 @@ export function driftOf(event: RouteEvent, context: DriftContext): readonly Kind
   }
 }
 
+/** Whether a link that is needed, or an address on it, has come or changed. */
+export function bringsLink(event: RouteEvent, context: DriftContext): boolean {
+  const { names, isUsed } = context;
+  if (event.kind === 'link') return isUsed(event.link.name) || isUsed(ANY_LINK);
+  if (event.kind !== 'address' || event.gone) return false;
+  return isUsed(names.get(event.address.linkIndex) ?? ANY_LINK) || isUsed(ANY_LINK);
+}
+
 function linkDrift(link: Link, gone: boolean, context: DriftContext): readonly Kind[] {
   const { desired, owned, names } = context;
   const before = names.get(link.index);
   if (gone) names.delete(link.index);
   else names.set(link.index, link.name);
+  const wentDown = noteDown(link, gone, before === undefined, context.down);
   const used = context.isUsed(link.name) || (before !== undefined && context.isUsed(before));
   if (!used) {
     const stray = !gone && link.alias !== undefined && owned.alias(link.alias);
-    return stray ? ['link'] : NOTHING;
+    if (stray) return ['link'];
+    return wentDown && context.isUsed(ANY_LINK) ? ['route'] : NOTHING;
   }
   // A link that went or went down took addresses, routes and neighbours along, some of them without a notification.
   if (gone || !link.up || before !== link.name) return NETLINK_KINDS;
@@ -129,4 +144,12 @@ function linkDrift(link: Link, gone: boolean, context: DriftContext): readonly K
   if (!isAsWanted('link', wanted, found)) return NETLINK_KINDS;
   // A switched feature is told as a change of its link, without saying which.
   return desired.feature.size > 0 ? ['feature'] : NOTHING;
+}
+
+/** Whether a link was up until now. A new one was not. */
+function noteDown(link: Link, gone: boolean, isNew: boolean, down: Set<number>): boolean {
+  const was = isNew || down.has(link.index);
+  if (gone || link.up) down.delete(link.index);
+  else down.add(link.index);
+  return !was && (gone || !link.up);
 }

@@ -240,11 +240,16 @@ export function describeObject<K extends Kind>(kind: K, object: ObjectTypes[K]):
   return DESCRIBE[kind](object);
 }
 
+/** Stands for the link of a route that names a gateway only: the kernel finds it, so it may be any. */
+export const ANY_LINK = '';
+
 /** The links an object needs: when one of them goes, so may the object. */
 export function linksOf<K extends Kind>(kind: K, object: ObjectTypes[K]): string[] {
   if (kind === 'route') {
     const route = object as RouteState;
-    return [route.link, ...(route.nexthops ?? []).map(hop => hop.link)].filter(link => link !== undefined);
+    return [route, ...(route.nexthops ?? [])].flatMap(
+      ({ link, gateway }) => link ?? (gateway === undefined ? [] : ANY_LINK),
+    );
   }
   if (kind === 'link') {
     const link = object as LinkState;

@@ -17,7 +17,7 @@ import type { Netns } from '../linux/netns.ts';
 import type { Logger } from '../observe/log.ts';
 import { DesiredIndex } from './desired.ts';
 import { describeOperation, type Operation } from './diff.ts';
-import { DRIFT_GROUPS, driftOf } from './drift.ts';
+import { bringsLink, DRIFT_GROUPS, driftOf } from './drift.ts';
 import { KINDS, type Kind, NETLINK_KINDS, XTABLES_KINDS } from './objects.ts';
 import { type Failure, KernelSession } from './session.ts';
 import type { KernelState } from './state.ts';
@@ -343,9 +343,8 @@ export class KernelReconciler {
       if (event === undefined) continue;
       const kinds = driftOf(event, context);
       if (kinds.length > 0) this.#drift(kinds);
-      // What failed for want of a link may work now.
-      else if (event.kind === 'link' && this.#failures.size > 0 && context.isUsed(event.link.name))
-        this.#drift(NETLINK_KINDS);
+      // What failed for want of a link or a way to its gateway may work now.
+      else if (this.#failures.size > 0 && bringsLink(event, context)) this.#drift(NETLINK_KINDS);
     }
   }
 

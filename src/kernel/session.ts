@@ -48,6 +48,8 @@ export class KernelSession {
   readonly iptables: Iptables;
   readonly #options: SessionOptions;
   readonly #rtnetlink: Rtnetlink;
+  /** Links that are down, as far as notifications have told. */
+  readonly #down = new Set<number>();
   readonly #observer: Observer;
   readonly #known: ObjectMaps = emptyMaps();
 
@@ -103,6 +105,7 @@ export class KernelSession {
       owned: this.#ownership(),
       isUsed: link => index.linkUses.has(link),
       names: this.#observer.names,
+      down: this.#down,
     };
   }
 
