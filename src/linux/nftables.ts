@@ -28,8 +28,8 @@ import { NetlinkSocket, refusal } from './netlink-socket.ts';
 import type { Netns } from './netns.ts';
 
 const NETLINK_NETFILTER = 12;
-/** The kernel takes a transaction in one piece, which must fit the socket's send buffer. */
-const MAX_TRANSACTION_BYTES = 3 << 20;
+/** The kernel takes a transaction in one piece, which must fit the socket's send buffer (twice what was asked for). */
+const MAX_TRANSACTION_BYTES = 7 << 20;
 
 export class Nftables implements Disposable {
   readonly #socket: NetlinkSocket;

@@ -90,6 +90,7 @@ export class NftablesBackend implements ProxyBackend {
   }
 
   async #sync(full: boolean): Promise<void> {
+    if (this.#stopped) return;
     const queued = this.#queued;
     this.#queued = new Map();
     for (const keeper of this.#keepers)
@@ -244,8 +245,9 @@ export class NftablesBackend implements ProxyBackend {
   #report(repairs: NftRepair[]): void {
     if (repairs.length === 0) return;
     const { log, onRepair } = this.#options;
-    for (const { family, what } of repairs)
-      log?.warn({ table: `${nftFamily(family)} ${TABLE}` }, `somebody changed our table, mended: ${what}`);
-    onRepair?.(repairs);
+    if (onRepair) onRepair(repairs);
+    else
+      for (const { family, what } of repairs)
+        log?.warn({ table: `${nftFamily(family)} ${TABLE}` }, `somebody changed our table, mended: ${what}`);
   }
 }

@@ -59,11 +59,9 @@ export const NFTA_SET = {
   KEY_LEN: 5,
   DATA_TYPE: 6,
   DATA_LEN: 7,
-  DESC: 9,
   ID: 10,
   USERDATA: 13,
 } as const;
-export const NFTA_SET_DESC_SIZE = 1;
 export const NFT_SET_MAP = 8;
 export const NFT_SET_TIMEOUT = 16;
 /** Rules may add elements. */

@@ -17,7 +17,6 @@ import {
   NFTA_DATA,
   NFTA_LIST_ELEM,
   NFTA_SET,
-  NFTA_SET_DESC_SIZE,
   NFTA_SET_ELEM,
   NFTA_SET_ELEM_LIST,
   type NftType,
@@ -32,8 +31,11 @@ export interface SetSpec {
   key: readonly NftType[];
   /** Absent for a set. */
   data?: readonly NftType[] | 'verdict';
-  /** Rules add elements, so many at most, and say how long they live. */
-  dynamic?: { size: number };
+  /**
+   * Rules add elements, 65535 at most, and say how long they live. No size is declared, as nft does: the kernel would
+   * set aside a megabyte for each set at once (measured on 6.18), where without it the set grows.
+   */
+  dynamic?: boolean;
   /** NFTA_SET_USERDATA: how nft prints what the type's number does not tell. */
   userData?: Uint8Array;
 }
@@ -90,16 +92,12 @@ export function encodeSet(w: MessageWriter, table: string, set: SetSpec, id: num
     w.attrU32be(NFTA_SET.DATA_TYPE, data.id).attrU32be(NFTA_SET.DATA_LEN, data.bytes);
   }
   w.attrU32be(NFTA_SET.ID, id);
-  const { dynamic, userData } = set;
-  if (dynamic !== undefined) w.nest(NFTA_SET.DESC, () => w.attrU32be(NFTA_SET_DESC_SIZE, dynamic.size));
+  const { userData } = set;
   if (userData !== undefined) w.attr(NFTA_SET.USERDATA, userData);
 }
 
 function setFlags(set: SetSpec): number {
-  return (
-    (set.data === undefined ? 0 : NFT_SET_MAP) |
-    (set.dynamic === undefined ? 0 : NFT_SET_EVAL | NFT_SET_TIMEOUT)
-  );
+  return (set.data === undefined ? 0 : NFT_SET_MAP) | (set.dynamic ? NFT_SET_EVAL | NFT_SET_TIMEOUT : 0);
 }
 
 /** What the kernel will tell of a set made by this declaration. */

@@ -22,8 +22,6 @@ import { requireIp } from '../../../../src/lib/ip.ts';
 import type { Family, Operand, ProtocolName, Rule, SetPlan, Statement } from '../plan/state.ts';
 
 const NUMBERS: Record<ProtocolName, number> = { tcp: 6, udp: 17, sctp: 132 };
-/** nft's own default. */
-const DYNAMIC_SET_SIZE = 65535;
 const IFNAMSIZ = 16;
 
 /** The host's byte order. */
@@ -151,7 +149,7 @@ export function compileSet(family: Family, set: SetPlan): SetSpec {
     name,
     key: set.key === 'random' ? ['integer'] : set.key,
     ...(data === undefined ? {} : { data }),
-    ...(set.dynamic ? { dynamic: { size: DYNAMIC_SET_SIZE } } : {}),
+    ...(set.dynamic ? { dynamic: true } : {}),
     ...(set.key === 'random' ? { userData: typeofRandom(data === 'verdict' ? 'verdict' : family) } : {}),
   };
 }

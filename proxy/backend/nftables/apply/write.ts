@@ -19,8 +19,10 @@ import { compileRule, compileSet, elementKind } from './compile.ts';
 
 /** About 10 ms of the kernel's time. */
 const TRANSACTION_WEIGHT = 4000;
-/** A message costs about as much as so many elements. */
+/** A message costs about as much as so many elements; sets and rules more, as the kernel looks for sets in a list. */
 const MESSAGE_WEIGHT = 4;
+const SET_WEIGHT = 16;
+const RULE_WEIGHT = 8;
 const ELEMENTS_PER_STEP = 1000;
 
 export function nftFamily(family: Family): NftFamily {
@@ -66,7 +68,7 @@ class Writer {
 
   set(set: SetPlan): void {
     const spec = compileSet(this.#plan.family, set);
-    this.steps.push({ weight: MESSAGE_WEIGHT, fill: batch => void batch.addSet(this.#family, TABLE, spec) });
+    this.steps.push({ weight: SET_WEIGHT, fill: batch => void batch.addSet(this.#family, TABLE, spec) });
   }
 
   chain(chain: ChainPlan): void {
@@ -80,7 +82,7 @@ class Writer {
   rules(chain: ChainPlan, flush: boolean): void {
     if (chain.rules.length === 0 && !flush) return;
     this.steps.push({
-      weight: MESSAGE_WEIGHT * (chain.rules.length + 1),
+      weight: RULE_WEIGHT * (chain.rules.length + 1),
       fill: batch => {
         if (flush) batch.flushChain(this.#family, TABLE, chain.name);
         for (const rule of chain.rules)
