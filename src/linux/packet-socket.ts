@@ -37,14 +37,17 @@ export interface PacketSocketOptions {
   onError: (error: unknown) => void;
 }
 
-/** SIGIO's default action ends the process, so one handler stays for good once a socket was opened. */
-function ignoreSignal(): void {}
+/** The signal does not say which socket it is for, so there is one handler for all that are open. */
+const open = new Set<() => void>();
+function onSignal(): void {
+  for (const drain of open) drain();
+}
 
 export class PacketSocket implements Disposable {
   readonly #fd: number;
   readonly #options: PacketSocketOptions;
   readonly #buffer = Buffer.allocUnsafe(RECEIVE_BYTES);
-  readonly #onSignal = (): void => this.#drain();
+  readonly #onArrival = (): void => this.#drain();
   #closed = false;
 
   constructor(options: PacketSocketOptions) {
@@ -53,8 +56,9 @@ export class PacketSocket implements Disposable {
     this.#options = options;
     // Protocol 0 receives nothing until bind() names the link, so frames of other links never get in.
     this.#fd = options.netns.run(() => sysSocket(AF_PACKET, SOCK_RAW | O_NONBLOCK, 0));
-    if (!process.listeners('SIGIO').includes(ignoreSignal)) process.on('SIGIO', ignoreSignal);
-    process.on('SIGIO', this.#onSignal);
+    // SIGIO's default action ends the process, so the handler stays for good once a socket was opened.
+    if (!process.listeners('SIGIO').includes(onSignal)) process.on('SIGIO', onSignal);
+    open.add(this.#onArrival);
     try {
       sysFcntl(this.#fd, F_SETOWN, process.pid);
       sysFcntl(this.#fd, F_SETFL, sysFcntl(this.#fd, F_GETFL, 0) | O_ASYNC | O_NONBLOCK);
@@ -74,7 +78,7 @@ export class PacketSocket implements Disposable {
   #drain(): void {
     for (let reads = 0; !this.#closed; reads++) {
       if (reads === READS_PER_TURN) {
-        setImmediate(this.#onSignal);
+        setImmediate(this.#onArrival);
         return;
       }
       const got = sysRecv(this.#fd, this.#buffer, MSG_DONTWAIT);
@@ -92,7 +96,7 @@ export class PacketSocket implements Disposable {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    process.off('SIGIO', this.#onSignal);
+    open.delete(this.#onArrival);
     sysClose(this.#fd);
   }
 

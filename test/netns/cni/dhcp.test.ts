@@ -134,6 +134,20 @@ test('a restarted daemon keeps its leases, GC releases those of pods that are go
   await host.ok('DEL', { config: second, netns: gone, id: 'gone' });
 });
 
+test('ten pods at once get ten addresses', { skip }, async () => {
+  const pods = await Promise.all(
+    Array.from({ length: 10 }, async (_, i) => ({
+      ...{ id: `p${i}`, netns: host.addPod(), config: config(await addDevice()) },
+    })),
+  );
+  const results = await Promise.all(pods.map(pod => host.ok('ADD', pod)));
+  const addresses = new Set(results.map(result => (result.ips as { address: string }[])[0]!.address));
+  assert.equal(addresses.size, 10);
+  assert.equal(leaseFiles().length, 10);
+  await Promise.all(pods.map(pod => host.ok('DEL', pod)));
+  assert.deepEqual(leaseFiles(), []);
+});
+
 test('a short lease is renewed, and the same address stays', { skip }, async () => {
   const netns = host.addPod();
   const device = await addDevice();
