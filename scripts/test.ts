@@ -1,12 +1,12 @@
 // Runs the tests of the named rooms: scripts/test.ts ROOM [ROOM ...] [AREA].
-// A room is a folder of test/ (unit, contract, netns, interop, fuzz); an AREA is a path part below it, such
+// A room is a folder of test/ (unit, contract, netns, scenario, interop, fuzz); an AREA is a path part below it, such
 // as cni or proxy. Rooms that configure namespaces run one file at a time; nothing is retried. The last line counts.
 import { globSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 
-const ROOMS = ['unit', 'contract', 'netns', 'interop', 'fuzz'];
+const ROOMS = ['unit', 'contract', 'netns', 'scenario', 'interop', 'fuzz'];
 const PARALLEL = new Set(['unit', 'contract']);
 /** One file may take this long; a hang must end the run, not the CI's patience. */
 const FILE_TIMEOUT_MS = 240_000;

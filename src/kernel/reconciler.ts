@@ -61,6 +61,10 @@ interface Waiter<T> {
   reject: (error: unknown) => void;
 }
 
+function stoppedError(): PodwireError {
+  return new PodwireError('STOPPED', 'the kernel reconciler was stopped');
+}
+
 export class KernelReconciler {
   readonly #options: KernelReconcilerOptions;
   readonly #log: Logger;
@@ -77,6 +81,7 @@ export class KernelReconciler {
   #running: Promise<void> | undefined;
   /** What an earlier life left has been dealt with: from now on a difference is somebody else's doing. */
   #adopted = false;
+  #stopped = false;
   #watching = false;
   #lastDriftPass = 0;
   #retryDelayMs = RETRY_MIN_MS;
@@ -108,6 +113,7 @@ export class KernelReconciler {
    * room: the errors of others do not count.
    */
   settled(room?: string): Promise<void> {
+    if (this.#stopped) return Promise.reject(stoppedError());
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#waiters.push({ generation: this.#generation, room, resolve, reject });
     if (this.#session !== undefined && this.#running === undefined && !this.#hasWork)
@@ -132,6 +138,7 @@ export class KernelReconciler {
 
   async start(signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
+    this.#stopped = false;
     const { netns } = this.#options;
     const session = new KernelSession({
       index: this.#index,
@@ -172,6 +179,7 @@ export class KernelReconciler {
 
   /** Leaves the kernel's state in place. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     const session = this.#session;
     if (session === undefined) return;
     this.#session = undefined;
@@ -184,7 +192,7 @@ export class KernelReconciler {
     this.#xtablesWatch?.stop();
     await this.#running;
     session.close();
-    const error = new PodwireError('STOPPED', 'the kernel reconciler was stopped');
+    const error = stoppedError();
     for (const waiter of [...this.#waiters, ...this.#verifications]) waiter.reject(error);
     this.#waiters = [];
     this.#verifications = [];

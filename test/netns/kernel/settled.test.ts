@@ -33,3 +33,18 @@ test('a failure of one room rejects for that room and for all, not for another',
   reconciler.setDesired('dns', { addresses: [{ link: 'lo', address: '10.0.0.1/32' }] });
   await reconciler.settled('dns');
 });
+
+test('what nobody will apply any more rejects', { skip }, async () => {
+  const other = new KernelReconciler({ netns, rooms: ['overlay'], log: silentLogger() });
+  await other.start();
+  const waiting = assert.rejects(
+    (() => {
+      other.setDesired('overlay', { links: [{ name: 'lo', kind: 'existing', up: true }] });
+      return other.settled();
+    })(),
+    { code: 'STOPPED' },
+  );
+  await other.stop();
+  await assert.rejects(other.settled(), { code: 'STOPPED' });
+  await waiting;
+});
