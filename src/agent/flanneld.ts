@@ -25,11 +25,9 @@ import type { Problem } from '../lib/problem.ts';
 import { Netns } from '../linux/netns.ts';
 import { AdminServer } from '../observe/admin-server.ts';
 import { Health } from '../observe/health.ts';
-import { createLogger } from '../observe/log.ts';
+import { createLogger, type Logger } from '../observe/log.ts';
 import { createMetricsHandler, createRegistry } from '../observe/metrics.ts';
-import { EtcdSubnets } from './etcd-subnets.ts';
 import type { FlanneldOptions } from './flanneld-options.ts';
-import { KubeSubnets } from './kube-subnets.ts';
 import { OverlayMetrics } from './overlay-metrics.ts';
 import { OverlayReporter } from './overlay-report.ts';
 import type { NodeSink, Prepared, SubnetSource } from './subnet-source.ts';
@@ -44,7 +42,7 @@ const BLACKHOLE_METRIC = 65_535;
 
 export class Flanneld {
   readonly #options: FlanneldOptions;
-  readonly #log = createLogger({ component: 'flanneld' });
+  readonly #log: Logger;
   readonly #netns = Netns.current();
   readonly #source: SubnetSource;
   readonly #reconciler: KernelReconciler;
@@ -62,17 +60,10 @@ export class Flanneld {
   #envWritten = false;
   #kernelProblem: string | undefined;
 
-  constructor(options: FlanneldOptions) {
+  private constructor(options: FlanneldOptions, source: SubnetSource, log: Logger) {
     this.#options = options;
-    const { subnets } = options;
-    this.#source =
-      subnets.manager === 'kube'
-        ? new KubeSubnets(subnets.kube, this.#log)
-        : new EtcdSubnets(
-            { ...subnets.etcd, publicIp: options.publicIp, publicIpv6: options.publicIpv6 },
-            options.subnetFile,
-            this.#log,
-          );
+    this.#source = source;
+    this.#log = log;
     this.#reconciler = new KernelReconciler({
       netns: this.#netns,
       rooms: ['overlay'],
@@ -85,6 +76,19 @@ export class Flanneld {
     this.#health.add('underlay', () => this.#underlay?.problem, true);
     this.#health.add('kernel', () => this.#kernelProblem, true);
     this.#health.add('subnet-file', () => (this.#envWritten ? undefined : 'not written yet'), true);
+  }
+
+  /** Loads only the subnet manager that is asked for: gRPC alone is ten megabytes of a process on every node. */
+  static async create(options: FlanneldOptions): Promise<Flanneld> {
+    const log = createLogger({ component: 'flanneld' });
+    const { subnets, publicIp, publicIpv6, subnetFile } = options;
+    if (subnets.manager === 'kube') {
+      const { KubeSubnets } = await import('./kube-subnets.ts');
+      return new Flanneld(options, new KubeSubnets(subnets.kube, log), log);
+    }
+    const { EtcdSubnets } = await import('./etcd-subnets.ts');
+    const source = new EtcdSubnets({ ...subnets.etcd, publicIp, publicIpv6 }, subnetFile, log);
+    return new Flanneld(options, source, log);
   }
 
   /** Resolves when the overlay was told of every node; rejects with a sentence for the operator. */

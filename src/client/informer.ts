@@ -6,7 +6,7 @@
 //
 // No change is lost: what was deleted while no watch ran is found by the diff of the next list. While the API server is
 // away the copy stays as it is and the informer tries on with growing pauses. Source: client-go tools/cache Reflector.
-import type { KubeObject, Stored } from '../api/types.ts';
+import type { KubeList, KubeObject, Stored } from '../api/types.ts';
 import { Backoff } from '../lib/backoff.ts';
 import { sleep } from '../lib/clock.ts';
 import { errorMessage } from '../lib/errors.ts';
@@ -33,7 +33,14 @@ export interface InformerOptions {
   resyncMs?: number;
   /** Silence of the watch that means the peer is gone. */
   idleMs?: number;
+  /** Lists by so many at once, from the store: for who must stay small beside a large cluster. */
+  pageSize?: number;
   log?: Logger;
+}
+
+export interface TransformingOptions<T extends KubeObject> extends InformerOptions {
+  /** What of an object is kept; name, uid and resourceVersion must be. */
+  transform?: (object: Stored<T>) => Stored<T>;
 }
 
 /** Fast first tries (a cluster that is starting), then patient ones (a server that is away). */
@@ -45,7 +52,7 @@ const HEALTHY_WATCH_MS = 5_000;
 export class Informer<T extends KubeObject> {
   readonly ref: TypedRef<T>;
   readonly #client: KubeClient;
-  readonly #options: InformerOptions;
+  readonly #options: TransformingOptions<T>;
   readonly #store = new IndexedStore<T>();
   readonly #handlers = new Set<(change: Change<T>) => void>();
   readonly #backoff = new Backoff(RETRY);
@@ -57,7 +64,7 @@ export class Informer<T extends KubeObject> {
   #running: Promise<void> | undefined;
   #resync: NodeJS.Timeout | undefined;
 
-  constructor(client: KubeClient, ref: TypedRef<T>, options: InformerOptions = {}) {
+  constructor(client: KubeClient, ref: TypedRef<T>, options: TransformingOptions<T> = {}) {
     this.#client = client;
     this.ref = ref;
     this.#options = options;
@@ -181,26 +188,31 @@ export class Informer<T extends KubeObject> {
   }
 
   async #relist(signal: AbortSignal): Promise<void> {
-    const { namespace, labelSelector, fieldSelector } = this.#options;
-    // "0" is answered from the server's cache; after a 410 only the present state will do.
-    const resourceVersion = this.#hasSynced ? undefined : '0';
-    const list = await this.#client.list(this.ref, {
-      namespace,
-      labelSelector,
-      fieldSelector,
-      resourceVersion,
-      signal,
-      retries: 0,
-    });
-    const kind = list.kind?.replace(/List$/, '') || this.ref.kind;
+    const { namespace, labelSelector, fieldSelector, pageSize } = this.#options;
+    // "0" is answered from the server's cache, whole; after a 410 only the present state will do.
+    const resourceVersion = this.#hasSynced || pageSize !== undefined ? undefined : '0';
     const seen = new Set<string>();
-    for (const object of list.items ?? []) {
-      // Built-in types come without them inside a list.
-      object.apiVersion ??= list.apiVersion;
-      object.kind ??= kind;
-      seen.add(keyOf(object));
-      this.#put(object);
-    }
+    let list: KubeList<T> | undefined;
+    do {
+      list = await this.#client.list(this.ref, {
+        namespace,
+        labelSelector,
+        fieldSelector,
+        resourceVersion,
+        limit: pageSize,
+        continue: list?.metadata.continue,
+        signal,
+        retries: 0,
+      });
+      const kind = list.kind?.replace(/List$/, '') || this.ref.kind;
+      for (const object of list.items ?? []) {
+        // Built-in types come without them inside a list.
+        object.apiVersion ??= list.apiVersion;
+        object.kind ??= kind;
+        seen.add(keyOf(object));
+        this.#put(object);
+      }
+    } while (list.metadata.continue);
     for (const object of this.#store.list()) if (!seen.has(keyOf(object))) this.#remove(object);
     this.#resourceVersion = list.metadata.resourceVersion;
     if (!this.#hasSynced) {
@@ -248,7 +260,8 @@ export class Informer<T extends KubeObject> {
     this.#resourceVersion = object.metadata.resourceVersion;
   }
 
-  #put(object: Stored<T>): void {
+  #put(whole: Stored<T>): void {
+    const object = this.#options.transform?.(whole) ?? whole;
     const previous = this.#store.put(object);
     if (previous?.metadata.resourceVersion === object.metadata.resourceVersion) return;
     if (previous && previous.metadata.uid !== object.metadata.uid) {

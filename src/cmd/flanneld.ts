@@ -18,7 +18,7 @@ async function runFlanneld(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   }
   const options = readFlanneldOptions(values, env, problems);
   if (values.v >= 4) process.env.PODWIRE_LOG_LEVEL = 'debug';
-  const flanneld = new Flanneld(options);
+  const flanneld = await Flanneld.create(options);
   try {
     await untilSignal(signal => flanneld.start(signal));
   } finally {

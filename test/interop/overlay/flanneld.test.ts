@@ -289,6 +289,46 @@ describe('flanneld beside flannel', limits, () => {
     });
   });
 
+  test('public addresses by flag and by annotation; an API server that was away', limits, async t => {
+    const own = await startControlPlane();
+    const stage = new Stage(own, 'fp');
+    t.after(async () => {
+      await stage.close();
+      await own.stop();
+    });
+    const ours = await stage.host(1);
+    const publicIp = async (): Promise<string | undefined> =>
+      (await stage.node('n1')).metadata?.annotations?.[`${PREFIX}/public-ip`];
+    ours.host.rt.addAddress({ link: 'eth0', address: '10.99.0.77/24' });
+    const natted = stage.flanneld(ours, '--public-ip=203.0.113.5');
+    natted.start();
+    await natted.ready();
+    await eventually('the address of the flag', async () => (await publicIp()) === '203.0.113.5');
+    assert.equal((await natted.overlay()).self[0]?.localIp, '10.99.0.1');
+    await natted.kill();
+
+    await own.admin.patch(
+      RESOURCE.nodes,
+      'n1',
+      { metadata: { annotations: { [`${PREFIX}/node-public-ip`]: '10.99.0.77' } } },
+      { type: 'strategic' },
+    );
+    const flanneld = stage.flanneld(ours);
+    flanneld.start();
+    await flanneld.ready();
+    await eventually('the address of the annotation', async () => (await publicIp()) === '10.99.0.77');
+
+    const peer = stage.flannel(await stage.host(2), 2);
+    await own.restart(1500);
+    assert.equal((await flanneld.get('/healthz')).code, 200);
+    await peer.announce(own.admin);
+    await eventually(
+      'a peer that came meanwhile',
+      async () => (await flanneld.overlay()).peers.length === 2,
+      30_000,
+    );
+  });
+
   test('bad input ends the program with one sentence that says everything', limits, async t => {
     const stage = new Stage(plane, 'fb');
     t.after(() => stage.close());
