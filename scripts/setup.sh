@@ -36,7 +36,7 @@ wanted=
 if [ "${1:-}" = --test ]; then
   for pair in /usr/bin/linux.uml:user-mode-linux /usr/lib/cni/bridge:containernetworking-plugins \
     /usr/sbin/bird:bird2 /usr/lib/frr/bgpd:frr /usr/bin/gobgpd:gobgpd /usr/sbin/exabgp:exabgp \
-    /usr/bin/podman:podman /usr/bin/iperf3:iperf3 /usr/bin/etcd:etcd-server; do
+    /usr/bin/podman:podman /usr/bin/iperf3:iperf3 /usr/bin/etcd:etcd-server /usr/bin/etcdctl:etcd-client; do
     [ -e "${pair%%:*}" ] || wanted="$wanted ${pair#*:}"
   done
 fi
