@@ -2,7 +2,7 @@
 // filled in by itself; those additions are empty, or follow from the rest. Anything else is somebody's change.
 
 import { NLA_F_NESTED, NLA_TYPE_MASK } from '../netlink/constants.ts';
-import { attributeString, attributes, MessageWriter } from '../netlink/message.ts';
+import { attributeString, attributes, MessageWriter, u32be } from '../netlink/message.ts';
 import { NFTA_EXPR } from './constants.ts';
 import { type Expression, encodeExpression } from './expression/expression.ts';
 
@@ -49,7 +49,7 @@ const natFilled: Filled = (extra, all) => {
     all.find(one => one.type === type)?.value.equals(extra.value) ?? false;
   if (extra.type === NFTA_NAT.REG_ADDR_MAX) return same(NFTA_NAT.REG_ADDR_MIN);
   if (extra.type === NFTA_NAT.REG_PROTO_MAX) return same(NFTA_NAT.REG_PROTO_MIN);
-  return extra.type === NFTA_NAT.FLAGS && (extra.value.readUInt32BE(0) & ~NAT_GIVEN_FLAGS) === 0;
+  return extra.type === NFTA_NAT.FLAGS && (u32be(extra.value, 'NFTA_NAT_FLAGS') & ~NAT_GIVEN_FLAGS) === 0;
 };
 
 /** Every attribute of ours is there with our value, and the others are such as the kernel adds. */
