@@ -119,6 +119,10 @@ export class Namespaces implements Disposable {
       if (process.env.BGP_DEBUG !== undefined) process.stderr.write(chunk);
     });
     this.#children.push(child);
+    child.once('exit', () => {
+      const at = this.#children.indexOf(child);
+      if (at >= 0) this.#children.splice(at, 1);
+    });
     return child;
   }
 

@@ -1,5 +1,5 @@
 // The real speakers we compare and interoperate with, started inside a namespace, with a temporary directory each.
-import { execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync } from 'node:child_process';
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -31,6 +31,7 @@ export class TemporaryDirectory implements Disposable {
 /** A BIRD with a control socket. */
 export class Bird {
   readonly pid: number;
+  readonly child: ChildProcess;
   readonly #control: string;
   readonly #file: string;
 
@@ -45,6 +46,7 @@ export class Bird {
     this.#control = join(directory, `${netns}.ctl`);
     writeFileSync(this.#file, config);
     const child = namespaces.spawn(netns, BIRD, ['-f', '-c', this.#file, '-s', this.#control, ...extra]);
+    this.child = child;
     this.pid = child.pid!;
   }
 
