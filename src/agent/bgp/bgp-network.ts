@@ -6,8 +6,13 @@
 //                                     └─▶ tunnels, masquerade ────────────┴─▶ KernelReconciler 'bgp'
 import { PodwireIpam } from '../../../cni/ipam/podwire/podwire-ipam.ts';
 import type { Plugin } from '../../../cni/runtime/plugin.ts';
-import { routeShape, tunnelState } from '../../../routing/bgp/calico/encapsulation.ts';
+import {
+  type EncapsulationInput,
+  routeShape,
+  tunnelState,
+} from '../../../routing/bgp/calico/encapsulation.ts';
 import type { CalicoInput } from '../../../routing/bgp/calico/input.ts';
+import { NODE_ANNOTATION } from '../../../routing/bgp/calico/node-info.ts';
 import { describePlan, planBgp } from '../../../routing/bgp/calico/plan.ts';
 import { readPools } from '../../../routing/bgp/calico/pools.ts';
 import type {
@@ -28,7 +33,7 @@ import type { OverlayStatus } from '../../../routing/overlay.ts';
 import type { Underlay } from '../../../routing/subnet/underlay.ts';
 import type { KubeObject } from '../../api/types.ts';
 import { Informer } from '../../client/informer.ts';
-import type { TypedRef } from '../../client/resources.ts';
+import { RESOURCE, type TypedRef } from '../../client/resources.ts';
 import { ROUTE_PROTOCOL } from '../../kernel/state.ts';
 import { canonicalIp } from '../../lib/ip.ts';
 import type { Problem } from '../../lib/problem.ts';
@@ -41,10 +46,12 @@ import type { PodNetworkParts } from '../overlay-network.ts';
 import type { PodNetwork } from '../pod-network.ts';
 import type { ServicesFeed } from '../services-feed.ts';
 import { NodeAddresses } from './address-source.ts';
+import { IpamGarbageCollector } from './garbage-collector.ts';
 import { apiIpamStore } from './ipam-store.ts';
 import { lookingGlass } from './looking-glass.ts';
 import { planPoolRules } from './pool-rules.ts';
 import { CALICO } from './resources.ts';
+import { ensureTunnelAddresses } from './tunnel-addresses.ts';
 
 export interface BgpNetworkParts extends PodNetworkParts {
   feed: ServicesFeed;
@@ -78,6 +85,10 @@ export class BgpNetwork implements PodNetwork {
   #underlay: Underlay;
   #described = '';
   #stopped = false;
+  /** What the shape of routes was made from, so that they are made again when it changes. */
+  #shapedBy = '';
+  readonly #addresses: NodeAddresses;
+  readonly #garbage: IpamGarbageCollector;
 
   constructor(parts: BgpNetworkParts) {
     this.#parts = parts;
@@ -101,13 +112,20 @@ export class BgpNetwork implements PodNetwork {
       config: () => this.#ipamConfigs.get('default')?.spec,
       reservedCidrs: () => this.#reservations.list().flatMap(({ spec }) => spec?.reservedCIDRs ?? []),
     });
-    const addresses = new NodeAddresses({
+    this.#addresses = new NodeAddresses({
       store,
       nodeName: options.nodeName,
       ready: this.#ready.promise,
       nodeLabels: () => nodes.get(options.nodeName)?.metadata.labels ?? {},
     });
-    this.plugins = [new PodwireIpam(addresses)];
+    this.#garbage = new IpamGarbageCollector({
+      nodeName: options.nodeName,
+      store,
+      pods: async () => (await client.list(RESOURCE.pods)).items,
+      nodes: () => new Set(nodes.list().map(({ metadata }) => metadata.name)),
+      log: this.#log,
+    });
+    this.plugins = [new PodwireIpam(this.#addresses)];
     this.routes = lookingGlass(() => this.#speaker);
   }
 
@@ -140,6 +158,7 @@ export class BgpNetwork implements PodNetwork {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#planning);
+    this.#garbage.stop();
     await Promise.all(this.#informers.map(informer => informer.stop()));
     await this.#applying;
     // Peers keep our routes for the restart time (RFC 4724), and so does the kernel.
@@ -158,6 +177,7 @@ export class BgpNetwork implements PodNetwork {
     await Promise.all([...this.#informers, nodes].map(informer => informer.synced(signal)));
     await feed.synced(signal);
     this.#ready.resolve();
+    this.#garbage.start();
     this.#planSoon();
   }
 
@@ -188,9 +208,40 @@ export class BgpNetwork implements PodNetwork {
       });
       if (this.#speaker === undefined) await this.#begin(plan.config);
       else await this.#speaker.configure(plan.config);
+      this.#reshape(encapsulation);
+      const own = this.#parts.nodes.get(input.nodeName);
+      if (own)
+        await ensureTunnelAddresses(own, plan.pools, {
+          nodeName: input.nodeName,
+          addresses: this.#addresses,
+          annotate: annotations => this.#annotate(annotations),
+        });
     } catch (error) {
       this.#log.error({ error }, 'the BGP plan could not be applied; it is tried again with the next change');
     }
+  }
+
+  /** Routes follow the pools' encapsulation and the peers' tunnel addresses, though BGP tells nothing new. */
+  #reshape({ pools, nodes }: EncapsulationInput): void {
+    const tunnels = nodes.map(({ metadata }) =>
+      Object.values(NODE_ANNOTATION).map(key => metadata?.annotations?.[key]),
+    );
+    const key = JSON.stringify([pools.map(({ name, ipip, vxlan }) => [name, ipip, vxlan]), tunnels]);
+    if (key === this.#shapedBy) return;
+    this.#shapedBy = key;
+    for (const family of [4, 6] as const) {
+      const loc = this.#speaker?.locRibs[family];
+      if (!loc) continue;
+      const { nets } = loc.rib;
+      const all = Array.from({ length: nets.limit }, (_, net) => net).filter(net => nets.has(net));
+      this.#sink.changed(loc, all);
+    }
+  }
+
+  async #annotate(annotations: Record<string, string>): Promise<void> {
+    const { client, options } = this.#parts;
+    const patch = { metadata: { annotations } };
+    await client.patch(RESOURCE.nodes, options.nodeName, patch, { type: 'strategic', subresource: 'status' });
   }
 
   async #begin(config: SpeakerConfig): Promise<void> {

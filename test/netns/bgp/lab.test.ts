@@ -163,4 +163,27 @@ describe('podwire up --routing bgp', { skip }, () => {
     const diff = await labs.podwire(['diff', '--name', NAME, 'node2']);
     assert.equal(diff.code, 0, diff.stdout);
   });
+
+  test('a pool with vxlanMode Always: the same pods, through vxlan.calico, and back', async () => {
+    const mode = (value: string) =>
+      k('patch', 'ippool', 'default-ipv4-ippool', '--type=merge', '-p', `{"spec":{"vxlanMode":"${value}"}}`);
+    const list = await pods();
+    const local = list.find(({ node }) => node === 'node1')!;
+    const remote = list.find(({ node }) => node === 'node3')!;
+    const pod = { metadata: { name: local.name, namespace: 'default' } } as Stored<Pod>;
+    const reach = async () => {
+      const answer = await probe(nodePaths(lab.lab.nodes[0]!).agentSocket, `http://${remote.ip}:8080/`, pod);
+      return answer.status === 200 ? true : undefined;
+    };
+    const routed = async (through: string) => {
+      const { stdout } = await inNode('node1', 'ip', 'route', 'get', remote.ip);
+      return stdout.includes(`dev ${through}`) ? true : undefined;
+    };
+    await mode('Always');
+    await eventually('the route through the tunnel', () => routed('vxlan.calico'));
+    await eventually('the remote pod', reach);
+    await mode('Never');
+    await eventually('the plain route', () => routed('eth0'));
+    await eventually('the remote pod', reach);
+  });
 });
