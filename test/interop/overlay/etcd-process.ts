@@ -16,17 +16,27 @@ export class EtcdProcess {
   readonly directory = mkdtempSync(join(tmpdir(), 'pwt-etcd-'));
   #child: ChildHandle | undefined;
   #ports: [client: number, peer: number] | undefined;
+  readonly #tls: boolean;
+
+  /** `tls`: clients must show a certificate; certFile and keyFile serve as CA, server's and client's. */
+  constructor(options: { tls?: boolean } = {}) {
+    this.#tls = options.tls ?? false;
+  }
+
+  readonly certFile = join(this.directory, 'etcd.crt');
+  readonly keyFile = join(this.directory, 'etcd.key');
 
   get port(): number {
     return this.#ports?.[0] ?? 0;
   }
 
   get endpoint(): string {
-    return `http://127.0.0.1:${this.port}`;
+    return `http${this.#tls ? 's' : ''}://127.0.0.1:${this.port}`;
   }
 
   async start(): Promise<void> {
     this.#ports ??= [await freePort(), await freePort()];
+    if (this.#tls && !existsSync(this.certFile)) await this.#makeCertificate();
     const peer = `http://127.0.0.1:${this.#ports[1]}`;
     this.#child = spawnChild(
       'etcd',
@@ -35,6 +45,8 @@ export class EtcdProcess {
         ...['--listen-client-urls', this.endpoint, '--advertise-client-urls', this.endpoint],
         ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
         ...['--initial-cluster', `one=${peer}`],
+        ...(this.#tls ? ['--client-cert-auth', '--trusted-ca-file', this.certFile] : []),
+        ...(this.#tls ? ['--cert-file', this.certFile, '--key-file', this.keyFile] : []),
       ],
       { env: { ETCD_UNSUPPORTED_ARCH: process.arch } },
     );
@@ -45,9 +57,19 @@ export class EtcdProcess {
     );
   }
 
+  async #makeCertificate(): Promise<void> {
+    const { code, stderr } = await run('openssl', [
+      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
+      ...['-subj', '/CN=etcd', '-addext', 'subjectAltName=IP:127.0.0.1'],
+      ...['-keyout', this.keyFile, '-out', this.certFile],
+    ]);
+    if (code !== 0) throw new Error(`openssl: ${stderr}`);
+  }
+
   #ctl(args: string[], input?: string) {
     const env = { ...process.env, ETCDCTL_API: '3' };
-    return run('etcdctl', ['--endpoints', this.endpoint, ...args], { env, input });
+    const tls = ['--cacert', this.certFile, '--cert', this.certFile, '--key', this.keyFile];
+    return run('etcdctl', ['--endpoints', this.endpoint, ...(this.#tls ? tls : []), ...args], { env, input });
   }
 
   /** etcdctl's standard output; throws with what it said when it failed. */

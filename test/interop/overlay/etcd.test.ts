@@ -229,6 +229,27 @@ describe('subnets in etcd', limits, () => {
     await assert.rejects(enrol(2, { username: 'root', password: 'wrong' }), /authentication failed/);
   });
 
+  test('TLS with a client certificate; without one the way is shut', limits, async t => {
+    const secure = new EtcdProcess({ tls: true });
+    t.after(() => secure.close());
+    await secure.start();
+    await secure.ctl('put', `${PREFIX}/config`, NET_CONF);
+    const { endpoint, certFile, keyFile } = secure;
+    const one = await enrol(1, { endpoints: [endpoint], caFile: certFile, certFile, keyFile });
+    assert.ok(one.cidr());
+    await one.source.stop();
+    const source = new EtcdSubnets(
+      {
+        ...{ endpoints: [endpoint], prefix: PREFIX, caFile: certFile, certFile: '', keyFile: '' },
+        ...{ username: '', password: '', renewMarginMinutes: 60 },
+      },
+      join(directory, 'tls.env'),
+      silentLogger(),
+    );
+    t.after(() => source.stop());
+    await assert.rejects(source.prepare(AbortSignal.timeout(1500)), { name: 'TimeoutError' });
+  });
+
   test('two flanneld programs carry traffic', {
     ...limits,
     skip: SKIP_WITHOUT_ETCD || SKIP_UNLESS_ROOT,
