@@ -31,7 +31,8 @@
 #define MAX_STDIN (4u << 20)
 #define MAX_ENVIRONMENT (256u << 10)
 #define MAX_ANSWER (64u << 20)
-#define GREETING_TIMEOUT_MS 3000
+// Long enough for a server on an overloaded machine: every node process started beside it makes that worse.
+#define GREETING_TIMEOUT_MS 10000
 #define ANSWER_TIMEOUT_MS 150000
 #ifndef PODWIRE_LIB
 #define PODWIRE_LIB "/usr/lib/podwire"

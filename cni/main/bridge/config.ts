@@ -41,6 +41,9 @@ export function readBridgeConfig(call: Call): BridgeConfig {
     throw configError('cannot use IPAM when disableContainerInterface flag is set');
   for (const key of ['vlan', 'vlanTrunk', 'macspoofchk'])
     if (config.raw(key)) throw new CniError(CNI_ERROR.UNSUPPORTED_FIELD, `bridge: ${key} is not supported`);
+  // The default, true, leaves the kernel's; only where there are VLANs does the other value mean anything.
+  if (config.boolean('preserveDefaultVlan') === false)
+    throw new CniError(CNI_ERROR.UNSUPPORTED_FIELD, 'bridge: preserveDefaultVlan=false is not supported');
   const isDefaultGateway = config.boolean('isDefaultGateway') ?? false;
   const isGateway = isDefaultGateway || (config.boolean('isGateway') ?? false);
   return {
