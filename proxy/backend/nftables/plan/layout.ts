@@ -95,8 +95,7 @@ export function fixedChains(config: NftablesConfig, family: Family): ChainPlan[]
   const check = (chain: string): Rule => [isNew, jump(chain)];
   const masquerade: Statement = { is: 'masquerade', fullyRandom: config.randomFully };
   const mark = config.masqueradeMark;
-  const width = family === 4 ? ':' : '.';
-  const cidrs = config.serviceCidrs.filter(cidr => !cidr.includes(width));
+  const cidrs = config.serviceCidrs.filter(cidr => cidr.includes(':') === (family === 6));
   return [
     {
       name: CHAIN.reject,
