@@ -27,6 +27,7 @@ import { ProxyEngine } from './proxy-engine.ts';
 import { ProxyHttp } from './proxy-http.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
 import { type ProxySettings, type Surroundings, settingsFrom } from './proxy-settings.ts';
+import { RepairEvents } from './repair-events.ts';
 
 const NOT_OURS = `!${HEADLESS_LABEL},!${PROXY_NAME_LABEL}`;
 const TRIGGER_TIME = 'endpoints.kubernetes.io/last-change-trigger-time';
@@ -52,6 +53,7 @@ export class KubeProxy {
   readonly #log: Logger;
   readonly #client: KubeClient;
   readonly #events: EventRecorder;
+  readonly #repairs: RepairEvents;
   readonly #nodes: Informer<Node>;
   readonly #services: Informer<Service>;
   readonly #slices: Informer<EndpointSlice>;
@@ -79,6 +81,7 @@ export class KubeProxy {
       host: this.#nodeName,
       log,
     });
+    this.#repairs = new RepairEvents(this.#events, () => this.#nodes.get(this.#nodeName));
     this.#nodes = new Informer<Node>(this.#client, RESOURCE.nodes, {
       fieldSelector: `metadata.name=${this.#nodeName}`,
       log,
@@ -201,7 +204,10 @@ export class KubeProxy {
       onFlowsCleaned: (deleted, durationMs) => this.#metrics.flowsCleaned(deleted, durationMs),
       onCleanupFailed: () => this.#metrics.cleanupFailed(),
       onProblems: problems => this.#onProblems(problems),
-      onRepaired: kind => this.#metrics.repaired(kind),
+      onRepaired: (kind, text) => {
+        this.#metrics.repaired(kind);
+        this.#repairs.tell(text);
+      },
       log: this.#log,
     });
     await engine.start();
@@ -269,7 +275,8 @@ export class KubeProxy {
     for (const { kind, namespace, name, reason, message } of problems) {
       const known =
         kind === 'Service' ? this.#services.get(name, namespace) : this.#slices.get(name, namespace);
-      const object = known ?? { apiVersion: 'v1', kind, metadata: { name, namespace } };
+      const apiVersion = kind === 'EndpointSlice' ? 'discovery.k8s.io/v1' : 'v1';
+      const object = known ?? { apiVersion, kind, metadata: { name, namespace } };
       this.#events.event(object, 'Warning', reason, message);
     }
   }

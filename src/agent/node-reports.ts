@@ -8,10 +8,7 @@ import type { Repair } from '../kernel/reconciler.ts';
 import type { Problem } from '../lib/problem.ts';
 import { Counter, createRegistry, type Registry } from '../observe/metrics.ts';
 import { OverlayMetrics } from './overlay-metrics.ts';
-
-/** Repairs of one cause come in a burst; together they are one Event. */
-const REPAIR_BURST_MS = 1000;
-const NAMED_REPAIRS = 3;
+import { RepairEvents } from './repair-events.ts';
 
 export interface NodeReportsOptions {
   events: EventRecorder;
@@ -25,12 +22,11 @@ export class NodeReports {
   readonly #registry: Registry = createRegistry({ process: true });
   readonly #overlay: OverlayMetrics;
   readonly #serviceProblems: Counter<'reason'>;
-  /** In words, until they become one Event. */
-  #repairs: string[] = [];
-  #timer: NodeJS.Timeout | undefined;
+  readonly #repairs: RepairEvents;
 
   constructor(options: NodeReportsOptions) {
     this.#options = options;
+    this.#repairs = new RepairEvents(options.events, options.node);
     this.#overlay = new OverlayMetrics(this.#registry, options.overlay);
     this.#serviceProblems = new Counter({
       name: 'podwire_proxy_problems_total',
@@ -56,31 +52,15 @@ export class NodeReports {
 
   repaired(repair: Repair): void {
     this.#overlay.repaired(repair);
-    this.#tellRepair(repair.text);
+    this.#repairs.tell(repair.text);
   }
 
   /** What the nftables mode mended in its own table. */
   rulesRepaired(repairs: readonly NftRepair[]): void {
     for (const { what } of repairs) {
       this.#overlay.repaired({ action: 'change', kind: 'nftables' });
-      this.#tellRepair(what);
+      this.#repairs.tell(what);
     }
-  }
-
-  #tellRepair(text: string): void {
-    this.#repairs.push(text);
-    this.#timer ??= setTimeout(() => this.#flushRepairs(), REPAIR_BURST_MS).unref();
-  }
-
-  #flushRepairs(): void {
-    this.#timer = undefined;
-    const repairs = this.#repairs.splice(0);
-    const node = this.#options.node();
-    if (!node || repairs.length === 0) return;
-    const named = repairs.slice(0, NAMED_REPAIRS);
-    const rest = repairs.length - named.length;
-    const message = `somebody changed the network of this node; mended: ${named.join('; ')}${rest > 0 ? ` and ${rest} more` : ''}`;
-    this.#options.events.event(node, 'Warning', 'NetworkRepaired', message);
   }
 
   #event(problems: readonly Problem[]): void {

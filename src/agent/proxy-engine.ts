@@ -23,7 +23,7 @@ export interface ProxyEngineOptions {
   onCleanupFailed: () => void;
   onProblems: (problems: Problem[]) => void;
   /** Something that somebody else had changed was put back. */
-  onRepaired: (kind: string) => void;
+  onRepaired: (kind: string, text: string) => void;
   log: Logger;
 }
 
@@ -45,7 +45,7 @@ export class ProxyEngine {
       rooms: ['proxy'],
       log: log.child({ room: 'kernel' }),
       verifyIntervalMs: settings.syncPeriodMs,
-      onRepair: ({ kind }) => options.onRepaired(kind),
+      onRepair: ({ kind, text }) => options.onRepaired(kind, text),
     });
     this.#serviceHealth = new ServiceHealthServer({
       ...(settings.healthCheckAddresses ? { addresses: settings.healthCheckAddresses } : {}),
@@ -63,7 +63,7 @@ export class ProxyEngine {
       onRepair: repairs => {
         for (const { what } of repairs) {
           log.warn({ repair: what }, 'the kernel had drifted and was mended');
-          options.onRepaired('nftables');
+          options.onRepaired('nftables', what);
         }
       },
       ...(settings.minSyncPeriodMs === undefined ? {} : { minSyncPeriodMs: settings.minSyncPeriodMs }),

@@ -149,6 +149,10 @@ test('what somebody else takes away is back within a second, and counted', { ski
     return repairs.test(metrics) ? true : undefined;
   });
   assert.ok(Date.now() - from < 1500, `${Date.now() - from} ms`);
+  await waitFor('an Event on the Node', async () => {
+    const { items } = await daemon.admin.list(RESOURCE.events);
+    return items.find(event => event.reason === 'NetworkRepaired' && event.involvedObject?.name === 'node');
+  });
   assert.equal(await net.client.outcome(web, 80), 'pod3');
 });
 
