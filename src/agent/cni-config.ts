@@ -33,6 +33,8 @@ export function planConflist(network: NodeNetwork): object {
     plugins: [
       network.kind === 'bridge' ? bridge(network) : routed(network),
       { type: 'portmap', capabilities: { portMappings: true }, snat: true },
+      // kubernetes.io/ingress-bandwidth and egress-bandwidth of pods; nothing for pods without.
+      { type: 'bandwidth', capabilities: { bandwidth: true } },
     ],
   };
 }

@@ -141,13 +141,13 @@ test(`the launcher survives ${RUNS} servers that talk nonsense`, async () => {
   }
 });
 
-test('a silent server is passed over after three seconds; too much input is refused', async () => {
+test('a silent server is passed over after ten seconds; too much input is refused', async () => {
   const sockets: Socket[] = [];
   const server = await listen(join(directory, 'silent.sock'), socket => sockets.push(socket));
   const env = { PODWIRE_CNI_SOCKET: join(directory, 'silent.sock') };
   const started = performance.now();
   assert.equal((await launch('ADD', Buffer.from('{}'), env)).code, 0, 'the stand-in was run');
-  assert.ok(performance.now() - started < 10_000);
+  assert.ok(performance.now() - started < 20_000);
   const huge = await launch('ADD', Buffer.alloc((4 << 20) + 1, 32), env);
   assert.equal(JSON.parse(huge.stdout).code, 6);
   for (const socket of sockets) socket.destroy();
