@@ -52,6 +52,8 @@ export class Peer implements ConnectionHandler {
   readonly #connections = new Map<number, Connection>();
   #connecting: Socket | undefined;
   #nextId = 1;
+  /** Set by stop() and abandon(): a timer or socket that is late changes nothing any more. */
+  #ended = false;
   #timer: NodeJS.Timeout | undefined;
   #timerAtMs = Number.POSITIVE_INFINITY;
   #lastState: SessionState = 'Idle';
@@ -90,18 +92,21 @@ export class Peer implements ConnectionHandler {
   }
 
   start(): void {
+    this.#ended = false;
     this.#handle({ type: 'start' });
   }
 
   /** Ends the session with this Cease and stays down. */
   stop(notification: NotificationMessage): void {
     this.#handle({ type: 'stop', notification });
+    this.#ended = true;
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }
 
   /** Goes without a word, as a crash would: a peer with RFC 4724 keeps our routes. */
   abandon(): void {
+    this.#ended = true;
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#connecting?.on('error', () => undefined).destroy();
@@ -222,6 +227,7 @@ export class Peer implements ConnectionHandler {
   }
 
   #handle(event: FsmEvent): void {
+    if (this.#ended) return;
     for (const action of this.#fsm.handle(event, performance.now())) this.#perform(action);
     this.#noteState();
     this.#schedule();

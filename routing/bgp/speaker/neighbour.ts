@@ -71,7 +71,7 @@ export class Neighbour {
       }
     }
     if (restart === undefined) {
-      this.#cancelStale();
+      this.cancelStale();
       return;
     }
     this.staleSinceMs = Date.now();
@@ -93,24 +93,25 @@ export class Neighbour {
     this.endOfRib.add(family);
     this.#ribs[family].sweepStale(this.index);
     const negotiated = this.peer.negotiated;
-    if (negotiated?.families.every(one => this.endOfRib.has(one)) === true) this.#cancelStale();
+    if (negotiated?.families.every(one => this.endOfRib.has(one)) === true) this.cancelStale();
   }
 
   removeRoutes(): void {
-    this.#cancelStale();
+    this.cancelStale();
     for (const family of FAMILIES) this.#ribs[family].removeSource(this.index);
   }
 
   #sweepAfter(ms: number): void {
     clearTimeout(this.#staleTimer);
     this.#staleTimer = setTimeout(() => {
-      this.#cancelStale();
+      this.cancelStale();
       for (const family of FAMILIES) this.#ribs[family].sweepStale(this.index);
     }, ms);
     this.#staleTimer.unref();
   }
 
-  #cancelStale(): void {
+  /** Nobody sweeps what is stale any more. */
+  cancelStale(): void {
     clearTimeout(this.#staleTimer);
     this.#staleTimer = undefined;
     this.staleSinceMs = undefined;

@@ -113,11 +113,18 @@ export class Speaker implements PeerHandler {
     clearInterval(this.#collector);
     this.#listeners.close();
     const shutdown = ceaseWithText(CEASE.ADMIN_SHUTDOWN, options.text ?? '');
-    for (const { peer } of [...this.neighbours.values()]) {
+    for (const neighbour of [...this.neighbours.values()]) {
+      const { peer } = neighbour;
       const hard = peer.negotiated?.gracefulNotification === true;
-      if (options.keepRoutes === true) peer.abandon();
-      else peer.stop(hard ? hardReset(shutdown) : shutdown);
+      if (options.keepRoutes === true) {
+        peer.abandon();
+        neighbour.cancelStale();
+      } else {
+        peer.stop(hard ? hardReset(shutdown) : shutdown);
+        neighbour.removeRoutes();
+      }
     }
+    if (options.keepRoutes !== true) this.#originated.apply([]);
     clearImmediate(this.#flushing);
     this.#flushing = undefined;
     if (options.keepRoutes !== true) this.#flush();
@@ -402,7 +409,7 @@ export class Speaker implements PeerHandler {
   // --- the turn of the loop -------------------------------------------------
 
   #scheduleFlush(): void {
-    this.#flushing ??= setImmediate(() => this.#flush());
+    if (this.#running) this.#flushing ??= setImmediate(() => this.#flush());
   }
 
   #flush(): void {
