@@ -50,6 +50,11 @@ function claimsOf(port: ServicePort): { claim: string; field: string; address: s
   ];
 }
 
+function keep(set: Set<string>, key: string, wanted: boolean): void {
+  if (wanted) set.add(key);
+  else set.delete(key);
+}
+
 export class ServiceModel {
   #node: NodeTopology;
   readonly #families: readonly Family[];
@@ -60,6 +65,10 @@ export class ServiceModel {
   /** Which Service a service port id belongs to: claims know ids only. */
   readonly #resolved = new Map<string, Map<string, ResolvedPort>>();
   readonly #conflicts = new Map<string, Problem[]>();
+  // Few among very many, which are asked for after each change.
+  readonly #badServices = new Set<string>();
+  readonly #badSlices = new Set<string>();
+  readonly #healthChecked = new Set<string>();
   readonly #dirty = new Set<string>();
 
   constructor(node: NodeTopology, families: readonly Family[] = [4, 6]) {
@@ -81,6 +90,12 @@ export class ServiceModel {
     this.#release(key);
     const since = String(creationTimestamp);
     this.#services.set(key, { ports, problems: parsed.problems, since, namespace, name });
+    keep(this.#badServices, key, parsed.problems.length > 0);
+    keep(
+      this.#healthChecked,
+      key,
+      ports.some(port => port.healthCheckNodePort !== 0),
+    );
     for (const port of ports)
       for (const { claim } of claimsOf(port))
         for (const loser of this.#claims.add(claim, { id: port.id, since })) this.#dirtyPort(loser);
@@ -90,6 +105,8 @@ export class ServiceModel {
   deleteService(namespace: string, name: string): void {
     const key = serviceKey(namespace, name);
     this.#release(key);
+    this.#badServices.delete(key);
+    this.#healthChecked.delete(key);
     if (this.#services.delete(key)) this.#dirty.add(key);
   }
 
@@ -103,6 +120,7 @@ export class ServiceModel {
     this.#slices.set(parsed.service, slices);
     slices.set(id, parsed);
     this.#serviceOfSlice.set(id, parsed.service);
+    keep(this.#badSlices, id, parsed.problems.length > 0);
     this.#dirty.add(parsed.service);
   }
 
@@ -142,7 +160,9 @@ export class ServiceModel {
 
   /** Services with a health check port and the number of their local ready endpoints. */
   *healthChecks(): Iterable<HealthCheck> {
-    for (const [key, entry] of this.#services) {
+    for (const key of this.#healthChecked) {
+      const entry = this.#services.get(key);
+      if (!entry) continue;
       const port = entry.ports.find(candidate => candidate.healthCheckNodePort !== 0)?.healthCheckNodePort;
       if (!port) continue;
       const local = new Set<string>();
@@ -156,9 +176,11 @@ export class ServiceModel {
   /** Everything wrong in what was given so far. */
   problems(): Problem[] {
     const all: Problem[] = [];
-    for (const entry of this.#services.values()) all.push(...entry.problems);
-    for (const slices of this.#slices.values())
-      for (const slice of slices.values()) all.push(...slice.problems);
+    for (const key of this.#badServices) all.push(...(this.#services.get(key)?.problems ?? []));
+    for (const id of this.#badSlices) {
+      const service = this.#serviceOfSlice.get(id) ?? '';
+      all.push(...(this.#slices.get(service)?.get(id)?.problems ?? []));
+    }
     for (const conflicts of this.#conflicts.values()) all.push(...conflicts);
     return all;
   }
@@ -177,6 +199,7 @@ export class ServiceModel {
 
   #dropSlice(id: string, service: string): void {
     this.#serviceOfSlice.delete(id);
+    this.#badSlices.delete(id);
     this.#slices.get(service)?.delete(id);
     if (this.#slices.get(service)?.size === 0) this.#slices.delete(service);
     this.#dirty.add(service);
