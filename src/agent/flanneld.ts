@@ -36,6 +36,8 @@ import { UnderlayWatch } from './underlay-watch.ts';
 /** Repairs of one accident go into one Event. */
 const REPAIR_EVENT_MS = 200;
 const REPAIRS_NAMED = 5;
+/** How often a kernel that is not as wanted is asked about for /readyz. */
+const CONFIRM_MS = 1000;
 const NOT_YET: OverlayStatus = { ready: false, reason: 'starting', peers: [], problems: [] };
 /** Behind the connected route of the pods' bridge, which has the same destination. */
 const BLACKHOLE_METRIC = 65_535;
@@ -59,6 +61,8 @@ export class Flanneld {
   #repairTimer: NodeJS.Timeout | undefined;
   #envWritten = false;
   #kernelProblem: string | undefined;
+  #confirmTimer: NodeJS.Timeout | undefined;
+  #stopped = false;
 
   private constructor(options: FlanneldOptions, source: SubnetSource, log: Logger) {
     this.#options = options;
@@ -129,6 +133,8 @@ export class Flanneld {
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#confirmTimer);
     this.#overlay?.stop();
     this.#underlay?.stop();
     clearTimeout(this.#repairTimer);
@@ -197,12 +203,20 @@ export class Flanneld {
       'overlay',
       this.#options.blackholeRoute ? this.#withBlackholes(state) : state,
     );
+    this.#confirm();
+  }
+
+  /** Keeps the answer of /readyz true: what failed is tried again by the reconciler, and may have succeeded since. */
+  #confirm(): void {
+    clearTimeout(this.#confirmTimer);
     this.#reconciler.settled().then(
       () => {
         this.#kernelProblem = undefined;
       },
       error => {
         this.#kernelProblem = errorMessage(error);
+        if (this.#stopped) return;
+        this.#confirmTimer = setTimeout(() => this.#confirm(), CONFIRM_MS);
       },
     );
   }

@@ -329,6 +329,28 @@ describe('flanneld beside flannel', limits, () => {
     );
   });
 
+  test('a route of somebody else is left alone and reported; ready when it is gone', limits, async t => {
+    const stage = new Stage(plane, 'fo');
+    t.after(() => stage.close());
+    const [ours, theirs] = [await stage.host(1), await stage.host(2)];
+    const flannel = stage.flannel(theirs, 2);
+    await flannel.announce(plane.admin);
+    // An operator's: what has protocol `boot`, as flannel's routes do, would be taken over.
+    const foreign = '10.244.2.0/24 via 10.99.0.9 dev eth0 proto static';
+    await ours.host.run('ip', ['route', 'add', ...foreign.split(' ')]);
+    const flanneld = stage.flanneld(ours);
+    flanneld.start();
+    const refused = await eventually('what is wrong, in /readyz', async () => {
+      const { code, stdout } = await flanneld.get('/readyz');
+      return code === 500 && stdout.includes('EEXIST') ? stdout : undefined;
+    });
+    assert.match(refused, /\[-\]kernel failed: .*10\.244\.2\.0\/24/);
+    assert.match((await ours.host.run('ip', ['route', 'show', '10.244.2.0/24'])).stdout, /via 10\.99\.0\.9/);
+    await ours.host.run('ip', ['route', 'del', '10.244.2.0/24']);
+    await flanneld.ready();
+    assert.match((await ours.host.run('ip', ['route', 'show', '10.244.2.0/24'])).stdout, /dev flannel\.1/);
+  });
+
   test('bad input ends the program with one sentence that says everything', limits, async t => {
     const stage = new Stage(plane, 'fb');
     t.after(() => stage.close());
