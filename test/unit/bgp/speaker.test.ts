@@ -291,3 +291,44 @@ test('next hops: a path whose next hop cannot be reached is not chosen; it is wh
   );
   assert.deepEqual([shaped?.link, shaped?.onlink], ['tunl0', true]);
 });
+
+for (const keepRoutes of [true, false])
+  test(`a stopped speaker ${keepRoutes ? 'leaves its routes and never speaks again' : 'takes down its routes, stale ones too'}`, async () => {
+    await using loop = new Loopback();
+    const [own, far] = keepRoutes ? ['127.38.0.1', '127.38.0.2'] : ['127.39.0.1', '127.39.0.2'];
+    const fragments: string[][] = [];
+    const sink = new ReconcilerRouteSink({
+      setDesired: (state: KernelState) => fragments.push((state.routes ?? []).map(one => one.destination)),
+    });
+    const blackhole = originate('10.2.0.0/24').map(route => ({ ...route, blackhole: true }));
+    const stopping = await loop.start(configFor(own, 65000, [peerTo(far, 65000)], { originate: blackhole }), {
+      ...NO_GUARD,
+      sink,
+    });
+    const peer = await loop.start(
+      configFor(far, 65000, [peerTo(own, 65000, { gracefulRestartSeconds: 1, exportPolicy: TO_10 })], {
+        originate: originate('10.1.0.0/24'),
+      }),
+      NO_GUARD,
+    );
+    const both = ['10.1.0.0/24', '10.2.0.0/24'];
+    assert.deepEqual(
+      await eventually(
+        () => fragments.at(-1),
+        got => got?.length === 2,
+      ),
+      both,
+    );
+    await peer.stop({ keepRoutes: true });
+    const neighbour = stopping.neighbours.get(far)!;
+    await eventually(
+      () => neighbour.staleSinceMs !== undefined,
+      stale => stale,
+    );
+    assert.deepEqual(fragments.at(-1), both, 'stale routes stay in use');
+    await stopping.stop({ keepRoutes });
+    const told = fragments.length;
+    assert.deepEqual(fragments.at(-1), keepRoutes ? both : []);
+    await wait(1300);
+    assert.equal(fragments.length, told, 'the restart time of the peer is over, and nothing happens');
+  });
