@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import dgram from 'node:dgram';
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import net from 'node:net';
 import { after, test } from 'node:test';
 import { Relay, type RelayListener } from '../../../proxy/backend/userspace/apply/relay.ts';
@@ -73,7 +74,7 @@ async function ask(listener: RelayListener): Promise<string> {
   return (await readAll(socket)).toString();
 }
 
-const named = (name: string): Promise<number> => server(socket => void socket.end(name));
+const named = (name: string): Promise<number> => server(socket => void socket.resume().end(name));
 
 test('a long stream comes whole both ways, and its end with it', async () => {
   const listener = open([await server(socket => void socket.pipe(socket))]);
@@ -241,6 +242,22 @@ test('a closed listener refuses; its connections go on', async () => {
   assert.equal(error.code, 'ECONNREFUSED');
   client.write('b');
   assert.equal(String((await once(client, 'data'))[0]), 'b');
+});
+
+test('a flood is answered, and leaves no descriptor behind', async () => {
+  const listener = open([await named('here')]);
+  const count = (): number => readdirSync('/proc/self/fd').length;
+  assert.equal(await ask(listener), 'here');
+  const before = count();
+  for (let round = 0; round < 3; round++) {
+    const answers = await Promise.all(Array.from({ length: 200 }, () => ask(listener)));
+    assert.ok(answers.every(answer => answer === 'here'));
+  }
+  // Clients that are gone before anybody answered.
+  for (let n = 0; n < 50; n++) connect(listener).destroy();
+  for (let n = 0; n < 100 && (count() > before || relay.stats().active > 0); n++)
+    await new Promise(resolve => setTimeout(resolve, 20));
+  assert.ok(count() <= before, `${count()} descriptors, ${before} before`);
 });
 
 async function udpServer(name: string): Promise<{ port: number; seen: Set<number>; close: () => void }> {
