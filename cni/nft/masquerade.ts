@@ -39,11 +39,13 @@ export function addMasquerade(call: Call, result: Result): void {
 }
 
 /** Needs no result: the elements say whose they are. */
-export function delMasquerade(call: Call): void {
+export async function delMasquerade(call: Call): Promise<void> {
   const owner = ownerName(call.networkName, call);
-  using rules = PodRules.open(call.site.hostNetns);
-  rules.remove((holder, set) => isMasqueradeSet(set) && holder === owner);
-  removeReferenceChain(call, referenceMasqueradeChain(call));
+  {
+    using rules = PodRules.open(call.site.hostNetns);
+    rules.remove((holder, set) => isMasqueradeSet(set) && holder === owner);
+  }
+  await removeReferenceChain(call, referenceMasqueradeChain(call));
 }
 
 export function checkMasquerade(call: Call, result: Result): void {

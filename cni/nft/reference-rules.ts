@@ -1,9 +1,11 @@
-// Chains that the reference's plugins made for a pod, through iptables-nft: on a node that was switched over while pods
-// ran, their DEL comes to us. They are found by name, one question each, and removed in one transaction.
+// Chains that the reference's plugins made for a pod, through iptables: on a node that was switched over while pods
+// ran, their DEL comes to us. Those of iptables-nft are found by name, one question each,
+// and removed in one transaction; legacy-rules.ts has the others.
 import { createHash } from 'node:crypto';
 import { hasCode } from '../../src/lib/errors.ts';
 import { Nftables } from '../../src/linux/nftables.ts';
 import type { Call } from '../runtime/plugin.ts';
+import { removeLegacyChain } from './legacy-rules.ts';
 
 const FAMILIES = ['ip', 'ip6'] as const;
 
@@ -28,7 +30,12 @@ export function referencePortChain(call: Call): ReferenceChain {
 }
 
 /** Same as `iptables -t nat -D FROM … -j NAME; iptables -t nat -F NAME; iptables -t nat -X NAME`. */
-export function removeReferenceChain(call: Call, chain: ReferenceChain): void {
+export async function removeReferenceChain(call: Call, chain: ReferenceChain): Promise<void> {
+  removeNftChain(call, chain);
+  await removeLegacyChain(call, chain.name);
+}
+
+function removeNftChain(call: Call, chain: ReferenceChain): void {
   using nft = Nftables.open(call.site.hostNetns);
   for (const family of FAMILIES) {
     if (nft.getChain(family, 'nat', chain.name) === undefined) continue;

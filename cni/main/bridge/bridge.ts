@@ -56,7 +56,7 @@ export class Bridge implements Plugin {
     using pod = podNetns === undefined ? undefined : Rtnetlink.open(podNetns);
     using host = Rtnetlink.open(call.site.hostNetns);
     await deleteVeth(call, host, pod && podNetns && { net: pod, netns: podNetns });
-    delMasquerade(call);
+    await delMasquerade(call);
     // Last, so that the address is not given to another pod while this one still has it.
     await ipamForward(call, 'DEL');
   }
@@ -135,7 +135,7 @@ async function attachPod(call: Call, config: BridgeConfig, sides: Sides, ipam: R
     return result;
   } catch (error) {
     await deleteVeth(call, host, { net: pod, netns: podNetns });
-    delMasquerade(call);
+    await delMasquerade(call);
     throw error;
   }
 }

@@ -66,7 +66,7 @@ export const ptp: Plugin = {
     using pod = podNetns === undefined ? undefined : Rtnetlink.open(podNetns);
     using host = Rtnetlink.open(call.site.hostNetns);
     await deleteVeth(call, host, pod && podNetns && { net: pod, netns: podNetns });
-    delMasquerade(call);
+    await delMasquerade(call);
     await ipamForward(call, 'DEL');
   },
 
@@ -139,7 +139,7 @@ async function attachPod(call: Call, config: PtpConfig, sides: Sides, ipam: Resu
     return result;
   } catch (error) {
     await deleteVeth(call, host, { net: pod, netns: podNetns });
-    delMasquerade(call);
+    await delMasquerade(call);
     throw error;
   }
 }

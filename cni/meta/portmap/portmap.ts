@@ -46,7 +46,7 @@ export const portmap: Plugin = {
   async del(call: Call): Promise<void> {
     const owner = ownerName(call.networkName, call);
     removeRules(call, holder => holder === owner);
-    removeReferenceChain(call, referencePortChain(call));
+    await removeReferenceChain(call, referencePortChain(call));
   },
 
   async check(call: Call): Promise<void> {

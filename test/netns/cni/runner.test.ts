@@ -1,7 +1,7 @@
 // The runner: a conflist as containerd would have it, through our plugins and through Debian's, cached, checked, undone,
 // collected; and plugins of both kinds mixed in one list.
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { findNetworkList, loadNetworkLists } from '../../../cni/runtime/network-list.ts';
@@ -180,6 +180,27 @@ test('a pod of the reference can be deleted by ours, and one of ours by the refe
     await host.sh('iptables-nft-save -t nat; ip6tables-nft-save -t nat'),
     /CNI-(DN-)?[0-9a-f]{21}/,
   );
+  // The same where iptables is the legacy one.
+  const path = process.env.PATH;
+  const legacyDirectory = join(host.directory, 'legacy');
+  mkdirSync(legacyDirectory);
+  for (const name of ['iptables', 'ip6tables'])
+    symlinkSync(`/usr/sbin/${name}-legacy`, join(legacyDirectory, name));
+  const c = request(host.addPod(), 'sw3');
+  try {
+    process.env.PATH = `${legacyDirectory}:${path}`;
+    process.env.XTABLES_LOCKFILE = join(host.directory, 'xtables.lock');
+    await theirs.add(list, c);
+    assert.match(await host.sh('iptables-legacy-save -t nat'), /CNI-DN-[0-9a-f]{21}/);
+    await ours.del(list, c);
+    assert.doesNotMatch(
+      await host.sh('iptables-legacy-save -t nat; ip6tables-legacy-save -t nat'),
+      /CNI-(DN-)?[0-9a-f]{21}/,
+    );
+  } finally {
+    process.env.PATH = path;
+    delete process.env.XTABLES_LOCKFILE;
+  }
   const plain = findNetworkList(confDir, 'plain');
   const b = { ...request(host.addPod(), 'sw2'), capabilities: {} };
   await ours.add(plain, b);

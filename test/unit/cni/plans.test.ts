@@ -7,6 +7,7 @@ import { planGateways } from '../../../cni/main/bridge/gateways.ts';
 import { missingRule, planAdd, planRemove } from '../../../cni/meta/firewall/plan.ts';
 import { parseSubnetEnv, rangesOf } from '../../../cni/meta/flannel/subnet-env.ts';
 import { planPortMappings, podAddresses, readPortKey } from '../../../cni/meta/portmap/config.ts';
+import { planChainRemoval, podChains } from '../../../cni/nft/legacy-rules.ts';
 import { Fields } from '../../../cni/runtime/fields.ts';
 import { parseNetworkList } from '../../../cni/runtime/network-list.ts';
 import { emptyResult } from '../../../cni/runtime/result.ts';
@@ -170,4 +171,30 @@ test('fields: the exact spelling wins, else the last; wrong types are code 6', (
   assert.equal(fields.integer('mtu'), undefined);
   assert.throws(() => fields.strings('list'), /must be a list/);
   assert.throws(() => fields.boolean('MTU'), /must be true or false/);
+});
+
+test('legacy chains of the reference: found by their names, removed with the rules that lead to them', () => {
+  const dn = `CNI-DN-${'a'.repeat(21)}`;
+  const masquerade = `CNI-${'b'.repeat(24)}`;
+  const saved = `*nat
+:POSTROUTING ACCEPT [0:0]
+:${masquerade} - [0:0]
+:${dn} - [0:0]
+:CNI-HOSTPORT-DNAT - [0:0]
+-A CNI-HOSTPORT-DNAT -p tcp -m multiport --dports 8080 -j ${dn}
+-A POSTROUTING -s 10.1.0.2/32 -m comment --comment "name: \\"net\\" id: \\"c\\"" -j ${masquerade}
+-A ${dn} -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.1.0.2:80
+COMMIT
+`;
+  assert.deepEqual([...podChains(saved)], [masquerade, dn]);
+  assert.equal(
+    planChainRemoval(saved, dn),
+    `*nat
+-D CNI-HOSTPORT-DNAT -p tcp -m multiport --dports 8080 -j ${dn}
+-F ${dn}
+-X ${dn}
+COMMIT
+`,
+  );
+  assert.equal(planChainRemoval(saved, `CNI-${'c'.repeat(24)}`), undefined);
 });
