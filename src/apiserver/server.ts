@@ -217,9 +217,28 @@ async function adoptServices(
   });
 }
 
+/** Where Calico's resources name the passwords of BGP sessions (`secretKeyRef` of a peer, or of the mesh). */
+const PEERING_PREFIXES = ['bgppeers', 'bgpconfigurations'].map(
+  plural => `/registry/crd.projectcalico.org/${plural}/`,
+);
+
+async function peeringSecrets(store: Store): Promise<Set<string>> {
+  const names = new Set<string>();
+  for (const prefix of PEERING_PREFIXES)
+    for (const entry of (await store.list(prefix)).entries) {
+      const { spec } = decodeEntry(entry) as { spec?: Record<string, { secretKeyRef?: { name?: string } }> };
+      for (const field of ['password', 'nodeMeshPassword']) {
+        const name = spec?.[field]?.secretKeyRef?.name;
+        if (name) names.add(name);
+      }
+    }
+  return names;
+}
+
 function podLookup(store: Store): PodLookup {
   const pods = resourceOf('v1', 'Pod');
   return {
+    peeringSecrets: () => peeringSecrets(store),
     async pod(namespace, name) {
       const entry = await store.get(pods.storageKey(namespace, name));
       return entry && (decodeEntry(entry) as Pod);

@@ -15,15 +15,17 @@ import type { CalicoInput } from '../../../routing/bgp/calico/input.ts';
 import { NODE_ANNOTATION } from '../../../routing/bgp/calico/node-info.ts';
 import { describePlan, planBgp } from '../../../routing/bgp/calico/plan.ts';
 import { readPools } from '../../../routing/bgp/calico/pools.ts';
-import type {
-  BGPConfiguration,
-  BGPFilter,
-  BGPPeer,
-  BlockAffinity,
-  IPAMBlock,
-  IPAMConfig,
-  IPPool,
-  IPReservation,
+import {
+  type BGPConfiguration,
+  type BGPFilter,
+  type BGPPeer,
+  type BlockAffinity,
+  CALICO_GROUP,
+  CALICO_VERSION,
+  type IPAMBlock,
+  type IPAMConfig,
+  type IPPool,
+  type IPReservation,
 } from '../../../routing/bgp/calico/types.ts';
 import { TcpTransport } from '../../../routing/bgp/session/tcp.ts';
 import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
@@ -32,6 +34,7 @@ import { ReconcilerRouteSink } from '../../../routing/fib/reconciler-route-sink.
 import type { OverlayStatus } from '../../../routing/overlay.ts';
 import type { Underlay } from '../../../routing/subnet/underlay.ts';
 import type { KubeObject } from '../../api/types.ts';
+import { EventRecorder } from '../../client/event-recorder.ts';
 import { Informer } from '../../client/informer.ts';
 import { RESOURCE, type TypedRef } from '../../client/resources.ts';
 import { ROUTE_PROTOCOL } from '../../kernel/state.ts';
@@ -49,6 +52,7 @@ import { NodeAddresses } from './address-source.ts';
 import { IpamGarbageCollector } from './garbage-collector.ts';
 import { apiIpamStore } from './ipam-store.ts';
 import { lookingGlass } from './looking-glass.ts';
+import { PeerSecrets } from './peer-secrets.ts';
 import { planPoolRules } from './pool-rules.ts';
 import { CALICO } from './resources.ts';
 import { ensureTunnelAddresses } from './tunnel-addresses.ts';
@@ -59,6 +63,8 @@ export interface BgpNetworkParts extends PodNetworkParts {
 
 /** Objects change in bursts; one plan for all of them. */
 const PLAN_DELAY_MS = 5;
+/** Calico advises reflectors from here on; the mesh's sessions grow with the square of the nodes. */
+const AUTOMATIC_REFLECTORS_ABOVE = 100;
 
 export class BgpNetwork implements PodNetwork {
   readonly room = 'bgp';
@@ -89,6 +95,8 @@ export class BgpNetwork implements PodNetwork {
   #shapedBy = '';
   readonly #addresses: NodeAddresses;
   readonly #garbage: IpamGarbageCollector;
+  readonly #events: EventRecorder;
+  readonly #secrets: PeerSecrets;
 
   constructor(parts: BgpNetworkParts) {
     this.#parts = parts;
@@ -117,6 +125,13 @@ export class BgpNetwork implements PodNetwork {
       nodeName: options.nodeName,
       ready: this.#ready.promise,
       nodeLabels: () => nodes.get(options.nodeName)?.metadata.labels ?? {},
+    });
+    this.#secrets = new PeerSecrets(client, () => this.#planSoon(), this.#log);
+    this.#events = new EventRecorder({
+      client,
+      component: 'podwire-bgp',
+      host: options.nodeName,
+      log: this.#log,
     });
     this.#garbage = new IpamGarbageCollector({
       nodeName: options.nodeName,
@@ -159,6 +174,7 @@ export class BgpNetwork implements PodNetwork {
     this.#stopped = true;
     clearTimeout(this.#planning);
     this.#garbage.stop();
+    this.#secrets.stop();
     await Promise.all(this.#informers.map(informer => informer.stop()));
     await this.#applying;
     // Peers keep our routes for the restart time (RFC 4724), and so does the kernel.
@@ -272,8 +288,8 @@ export class BgpNetwork implements PodNetwork {
       blocks: this.#blocks.list(),
       services: feed.services(),
       endpointSlices: feed.endpointSlices(),
-      // A node may read no secrets that no pod of its own names: such peers wait, and the plan names them.
-      secret: () => undefined,
+      secret: ref => this.#secrets.value(ref),
+      automaticReflectorsAbove: AUTOMATIC_REFLECTORS_ABOVE,
     };
   }
 
@@ -287,7 +303,10 @@ export class BgpNetwork implements PodNetwork {
     this.#problems = problems;
     const fresh = problems.filter(problem => !before.has(problemKey(problem)));
     for (const problem of fresh) this.#log.warn({ ...problem }, 'problem in a BGP resource');
-    if (fresh.length > 0) this.#parts.onProblems(fresh);
+    for (const { kind, name, reason, message } of fresh) {
+      const apiVersion = `${CALICO_GROUP}/${CALICO_VERSION}`;
+      this.#events.event({ apiVersion, kind, metadata: { name } }, 'Warning', reason, message);
+    }
   }
 
   /** Lets containerd start pods: the speaker runs, so their addresses will be announced. */

@@ -40,6 +40,8 @@ export function nodeNameOf(user: User): string | undefined {
 export interface PodLookup {
   pod(namespace: string, name: string): Promise<Pod | undefined>;
   podsOfNode(nodeName: string): Promise<readonly Pod[]>;
+  /** Names of the secrets with passwords of BGP sessions. */
+  peeringSecrets(): Promise<ReadonlySet<string>>;
 }
 
 export async function nodeMay(node: string, asked: ResourceAttributes, pods: PodLookup): Promise<boolean> {
@@ -64,6 +66,9 @@ export async function nodeMay(node: string, asked: ResourceAttributes, pods: Pod
     case 'coordination.k8s.io/leases':
       return namespace === 'kube-node-lease' && (verb === 'create' || (name === node && verb !== 'list'));
     case '/secrets':
+      if (verb === 'get' && namespace === 'kube-system' && (await pods.peeringSecrets()).has(name))
+        return true;
+      return READ.has(verb) && name !== '' && (await isReferenced(pods, node, asked));
     case '/configmaps':
     case '/persistentvolumeclaims':
       return READ.has(verb) && name !== '' && (await isReferenced(pods, node, asked));
