@@ -73,7 +73,15 @@ function createBackend(options: ServiceProxyOptions, families: readonly Family[]
     return new UserspaceBackend({
       ...options,
       families,
-      config: { ...DEFAULT_USERSPACE_CONFIG, ...options.userspace },
+      config: {
+        ...DEFAULT_USERSPACE_CONFIG,
+        // On one address each, so that answers of UDP come from the address that was asked.
+        listen: {
+          v4: iptables.nodeIps.find(ip => !ip.includes(':')) ?? '0.0.0.0',
+          v6: iptables.nodeIps.find(ip => ip.includes(':')) ?? '::',
+        },
+        ...options.userspace,
+      },
     });
   if (options.mode !== 'nftables') return new IptablesBackend({ ...options, families, config: iptables });
   const { masqueradeMark, masqueradeAll, localDetector, nodePortAddresses, nodeIps, randomFully } = iptables;

@@ -126,7 +126,8 @@ export class Agent {
       },
       setDesired: state => this.#reconciler.setDesired('proxy', state),
       settled: () => this.#reconciler.settled('proxy'),
-      onSynced: () => this.#cleanFlows(),
+      // The userspace mode sees to the flows of its own listeners.
+      onSynced: () => (options.proxyMode === 'userspace' ? undefined : this.#cleanFlows()),
       onHealthChecks: checks => this.#serviceHealth.sync(checks),
       onProblems: problems => this.#reports.serviceProblems(problems),
       log: createLogger({ component: 'proxy' }),
