@@ -33,20 +33,15 @@ import { type NodeStatusPatch, planSelf, selfAnnotations } from '../../routing/s
 import { parseSubnetEnv } from '../../routing/subnet/subnet-env.ts';
 import type { Underlay } from '../../routing/subnet/underlay.ts';
 import type { Node } from '../api/types.ts';
-import {
-  type Compare,
-  Compare_CompareResult,
-  Compare_CompareTarget,
-  Event_EventType,
-  type KeyValue,
-  type RequestOp,
-} from '../codec/etcd/gen/etcd.ts';
+import { Event_EventType, type KeyValue } from '../codec/etcd/gen/etcd.ts';
 import { Backoff } from '../lib/backoff.ts';
 import { parseCidr } from '../lib/cidr.ts';
 import { sleep } from '../lib/clock.ts';
 import { errorMessage, hasCode, PodwireError } from '../lib/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import { EtcdClient, isEtcdAway, prefixEnd } from './etcd-client.ts';
+import { LeaseRenewal } from './etcd-renewal.ts';
+import { compareCreateRevision, put, remove } from './etcd-requests.ts';
 import type { EtcdOptions } from './flanneld-options.ts';
 import type { NodeSink, Prepared, SubnetSource } from './subnet-source.ts';
 
@@ -88,7 +83,7 @@ export class EtcdSubnets implements SubnetSource {
   #sink: NodeSink | undefined;
   #listed = false;
   #acquiring: Promise<void> | undefined;
-  #renewal: AbortController | undefined;
+  #renewal: LeaseRenewal | undefined;
   #loop: Promise<void> | undefined;
   #stopped = new AbortController();
 
@@ -160,7 +155,7 @@ export class EtcdSubnets implements SubnetSource {
 
   async stop(): Promise<void> {
     this.#stopped.abort();
-    this.#renewal?.abort();
+    this.#renewal?.stop();
     await this.#loop;
     this.#client.close();
   }
@@ -285,7 +280,7 @@ export class EtcdSubnets implements SubnetSource {
       'the lease of our subnet is lost; taking it again',
     );
     this.#own = undefined;
-    this.#renewal?.abort();
+    this.#renewal?.stop();
     this.#acquire(own.subnets).catch(thrown => {
       if (!this.#stopped.signal.aborted)
         this.#log.error({ error: errorMessage(thrown) }, 'no subnet can be leased');
@@ -383,66 +378,21 @@ export class EtcdSubnets implements SubnetSource {
     return v4 && { v4, ...(v6 ? { v6 } : {}) };
   }
 
+  #startRenewal(leaseId: bigint): void {
+    this.#renewal?.stop();
+    this.#renewal = undefined;
+    if (leaseId === 0n || this.#stopped.signal.aborted) return;
+    this.#renewal = new LeaseRenewal({
+      client: this.#client,
+      leaseId,
+      ttlSeconds: this.#ttlSeconds,
+      marginMinutes: this.#options.renewMarginMinutes,
+      onLost: () => this.#lost('its lease has ended'),
+      log: this.#log,
+    });
+  }
+
   get #ttlSeconds(): number {
     return this.#options.ttlSeconds ?? LEASE_TTL_SECONDS;
   }
-
-  /** Renews well before the end, at a time of our own: a cluster that started at once must not renew at once. */
-  #startRenewal(leaseId: bigint): void {
-    this.#renewal?.abort();
-    if (leaseId === 0n) return;
-    const stop = new AbortController();
-    this.#renewal = stop;
-    this.#stopped.signal.addEventListener('abort', () => stop.abort(), { once: true });
-    void this.#renew(leaseId, stop.signal);
-  }
-
-  async #renew(leaseId: bigint, signal: AbortSignal): Promise<void> {
-    const backoff = new Backoff(RETRY);
-    let ttlSeconds = this.#ttlSeconds;
-    while (!signal.aborted) {
-      await sleep(renewalDelayMs(ttlSeconds, this.#options.renewMarginMinutes, Math.random()), signal);
-      while (!signal.aborted) {
-        try {
-          ttlSeconds = await this.#client.keepAlive(leaseId);
-          backoff.reset();
-          break;
-        } catch (thrown) {
-          if (signal.aborted) return;
-          this.#log.warn({ error: errorMessage(thrown) }, 'the lease of our subnet cannot be renewed yet');
-          await sleep(backoff.nextMs(), signal);
-        }
-      }
-      if (signal.aborted) return;
-      if (ttlSeconds === 0) return this.#lost('its lease has ended');
-      this.#log.debug({ ttlSeconds }, 'lease renewed');
-    }
-  }
-}
-
-/**
- * Between a third and a half of a lease's life, and never later than `marginMinutes` before its end: a daemon that is
- * killed just before a renewal still leaves half a life for its return. `random` is in [0, 1).
- */
-export function renewalDelayMs(ttlSeconds: number, marginMinutes: number, random: number): number {
-  const margin = marginMinutes * 60;
-  const latest = ttlSeconds > margin ? ttlSeconds - margin : ttlSeconds / 10;
-  return Math.min(latest, ttlSeconds * (1 / 3 + random / 6)) * 1000;
-}
-
-function compareCreateRevision(key: string, createRevision: bigint): Compare {
-  return {
-    result: Compare_CompareResult.EQUAL,
-    target: Compare_CompareTarget.CREATE,
-    key: Buffer.from(key),
-    createRevision,
-  };
-}
-
-function put(key: string, value: string, lease: bigint): RequestOp {
-  return { requestPut: { key: Buffer.from(key), value: Buffer.from(value), lease, prevKv: false } };
-}
-
-function remove(key: string): RequestOp {
-  return { requestDeleteRange: { key: Buffer.from(key), rangeEnd: Buffer.alloc(0), prevKv: false } };
 }

@@ -18,7 +18,7 @@ import {
   parseLease,
 } from '../../../routing/subnet/etcd/lease.ts';
 import { parseNetConf } from '../../../routing/subnet/net-conf.ts';
-import { renewalDelayMs } from '../../../src/agent/etcd-subnets.ts';
+import { renewalDelayMs } from '../../../src/agent/etcd-renewal.ts';
 import { formatCidr, requireCidr } from '../../../src/lib/cidr.ts';
 
 const pair = (v4: string, v6?: string): SubnetPair => ({
