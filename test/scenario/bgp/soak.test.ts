@@ -18,5 +18,7 @@ test('a mesh under session kills, link cuts, restarts and changes loses no route
     last.descriptors <= first!.descriptors + 12,
     `${first!.descriptors} → ${last.descriptors} descriptors`,
   );
-  assert.ok(last.heapMb <= first!.heapMb + 8, `${first!.heapMb} → ${last.heapMb} MB`);
+  // Four run here; one stopped a moment ago may still be on its way out.
+  assert.ok(last.speakers <= 6, `${last.speakers} speakers are alive`);
+  assert.ok(last.heapMb <= first!.heapMb + 4, `${first!.heapMb} → ${last.heapMb} MB`);
 });

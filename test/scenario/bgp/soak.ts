@@ -3,8 +3,8 @@
 //
 //   sh scripts/run.sh test/scenario/bgp/soak.ts [SECONDS=600] [SEED]
 import { readdirSync } from 'node:fs';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
+import { queryObjects } from 'node:v8';
+import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
 import { Netns } from '../../../src/linux/netns.ts';
 import { Rtnetlink } from '../../../src/linux/rtnetlink.ts';
 import { Namespaces, netnsName, until, wait } from '../../harness/bgp/bench-net.ts';
@@ -22,6 +22,8 @@ export interface SoakRound {
   /** From the last link mended to the last kernel right. */
   readonly mendedMs: number;
   readonly heapMb: number;
+  /** Alive in memory: those that were stopped should not be. */
+  readonly speakers: number;
   readonly descriptors: number;
 }
 
@@ -153,9 +155,10 @@ class Soak {
       await wait(30 + this.#random() * 300);
     }
     const mendedMs = await this.mended();
-    collectGarbage();
+    // Counting collects all garbage first, more thoroughly than gc() does.
+    const speakers = queryObjects(Speaker, { format: 'count' });
     return {
-      ...{ actions: this.#actions, mendedMs, heapMb: process.memoryUsage().heapUsed / 2 ** 20 },
+      ...{ actions: this.#actions, mendedMs, speakers, heapMb: process.memoryUsage().heapUsed / 2 ** 20 },
       descriptors: readdirSync('/proc/self/fd').length,
     };
   }
@@ -167,11 +170,6 @@ class Soak {
       netns.close();
     }
   }
-}
-
-function collectGarbage(): void {
-  setFlagsFromString('--expose-gc');
-  (runInNewContext('gc') as () => void)();
 }
 
 /** Throws when a route is wrong for good. */
@@ -212,9 +210,9 @@ export async function soak(
 if (import.meta.main) {
   const seed = Number(process.argv[3] ?? Date.now() % 2147483646);
   console.log(`seed ${seed}`);
-  await soak(Number(process.argv[2] ?? 600), seed, ({ actions, mendedMs, heapMb, descriptors }) =>
+  await soak(Number(process.argv[2] ?? 600), seed, ({ actions, mendedMs, heapMb, descriptors, speakers }) =>
     console.log(
-      `mended in ${mendedMs.toFixed(0)} ms, heap ${heapMb.toFixed(1)} MB, ${descriptors} descriptors,`,
+      `mended in ${mendedMs.toFixed(0)} ms, heap ${heapMb.toFixed(1)} MB, ${descriptors} descriptors, ${speakers} speakers,`,
       Object.entries(actions)
         .map(([name, count]) => `${name} ${count}`)
         .join(', '),
