@@ -34,6 +34,8 @@ interface MacvlanConfig {
   mode: MacvlanMode;
   mtuBytes: number | undefined;
   mac: string | undefined;
+  /** Of the queue of broadcast frames; 0 and absent leave the kernel's. */
+  broadcastQueueLength: number | undefined;
   /** The master is a link of the pod. */
   linkInContainer: boolean;
 }
@@ -43,13 +45,12 @@ function readMacvlanConfig(call: Call): MacvlanConfig {
   const mode = config.string('mode') || 'bridge';
   if (!MODES.includes(mode as MacvlanMode))
     throw configError(`unknown macvlan mode: ${JSON.stringify(mode)}`);
-  if (config.integer('bcqueuelen'))
-    throw new CniError(CNI_ERROR.UNSUPPORTED_FIELD, 'macvlan: bcqueuelen is not supported');
   return {
     master: config.string('master') || undefined,
     mode: mode as MacvlanMode,
     mtuBytes: config.integer('mtu', 0, 65535) || undefined,
     mac: requestedMac(call) ?? (config.string('mac') || undefined),
+    broadcastQueueLength: config.integer('bcqueuelen') || undefined,
     linkInContainer: config.boolean('linkInContainer') ?? false,
   };
 }
@@ -145,7 +146,12 @@ function attachPod(call: Call, config: MacvlanConfig, sides: Sides, ipam: Result
     name: call.ifName,
     kind: 'macvlan',
     link: master.index,
-    macvlan: { mode: config.mode },
+    macvlan: {
+      mode: config.mode,
+      ...(config.broadcastQueueLength === undefined
+        ? {}
+        : { broadcastQueueLength: config.broadcastQueueLength }),
+    },
     ...(config.mtuBytes === undefined ? {} : { mtuBytes: config.mtuBytes }),
     ...(config.mac === undefined ? {} : { mac: config.mac }),
   };

@@ -127,7 +127,7 @@ export const IFLA_BR = {
   VLAN_DEFAULT_PVID: 39,
 } as const;
 export const IFLA_BRPORT = { MODE: 4, LEARNING: 8, UNICAST_FLOOD: 9, ISOLATED: 33 } as const;
-export const IFLA_MACVLAN = { MODE: 1 } as const;
+export const IFLA_MACVLAN = { MODE: 1, BC_QUEUE_LEN: 7 } as const;
 export const MACVLAN_MODE = { private: 1, vepa: 2, bridge: 4, passthru: 8, source: 16 } as const;
 export const IFLA_IPTUN = { LINK: 1, LOCAL: 2, REMOTE: 3, TTL: 4, PROTO: 9, PMTUDISC: 10 } as const;
 export const IFLA_IPVLAN = { MODE: 1, FLAGS: 2 } as const;

@@ -50,7 +50,11 @@ export function encodeInfoData(w: MessageWriter, link: LinkRequest): void {
     if (bridge.multicastSnooping !== undefined)
       w.attrU8(IFLA_BR.MCAST_SNOOPING, bit(bridge.multicastSnooping));
   }
-  if (macvlan !== undefined) w.attrU32(IFLA_MACVLAN.MODE, MACVLAN_MODE[macvlan.mode]);
+  if (macvlan !== undefined) {
+    w.attrU32(IFLA_MACVLAN.MODE, MACVLAN_MODE[macvlan.mode]);
+    if (macvlan.broadcastQueueLength !== undefined)
+      w.attrU32(IFLA_MACVLAN.BC_QUEUE_LEN, macvlan.broadcastQueueLength);
+  }
   if (link.ipvlan !== undefined) w.attrU16(IFLA_IPVLAN.MODE, IPVLAN_MODE[link.ipvlan.mode]);
   if (link.vrfTable !== undefined) w.attrU32(IFLA_VRF_TABLE, link.vrfTable);
   if (link.vlanId !== undefined) w.attrU16(IFLA_VLAN_ID, link.vlanId);

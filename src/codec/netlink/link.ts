@@ -110,7 +110,8 @@ export interface LinkRequest {
     ttl?: number;
   };
   bridge?: { vlanFiltering?: boolean; ageingTimeCs?: number; stp?: boolean; multicastSnooping?: boolean };
-  macvlan?: { mode: MacvlanMode };
+  /** The queue is that of broadcast frames, in frames; the kernel's 1000 unless told (Linux 5.11). */
+  macvlan?: { mode: MacvlanMode; broadcastQueueLength?: number };
   ipvlan?: { mode: IpvlanMode };
   vrfTable?: number;
   vlanId?: number;

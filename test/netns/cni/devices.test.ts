@@ -41,12 +41,16 @@ test('macvlan: reaches beyond its master, CHECK, DEL with and without namespace'
   const config = net('macvlan', {
     master: 'm0',
     mtu: 1400,
+    bcqueuelen: 500,
     ipam: ipam(),
     runtimeConfig: { mac: '02:aa:bb:cc:dd:ee' },
   });
   const result = (await host.ok('ADD', { config, netns })) as unknown as Ips;
   assert.equal(result.interfaces[0]!.mac, '02:aa:bb:cc:dd:ee');
-  assert.match(await host.sh('ip -d link show eth0', netns), /mtu 1400[\s\S]*macvlan mode bridge/);
+  assert.match(
+    await host.sh('ip -d link show eth0', netns),
+    /mtu 1400[\s\S]*macvlan mode bridge bcqueuelen 500/,
+  );
   assert.match(await host.sh('busybox ping -c1 -W2 10.70.0.254', netns), /1 packets received/);
   await host.ok('CHECK', { config: { ...config, prevResult: result }, netns });
   const again = await host.run('ADD', { config, netns });
