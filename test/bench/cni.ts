@@ -300,7 +300,7 @@ export async function bench(report: Report): Promise<void> {
       ours: server.rssMb(),
       peer: 80,
       unit: 'MB',
-      note: 'peer is the target',
+      note: 'peer is the target; from source, with the TypeScript stripper in the process',
     });
   } finally {
     server.stop();
