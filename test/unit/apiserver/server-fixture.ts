@@ -63,8 +63,10 @@ export class ServerFixture implements AsyncDisposable {
     this.port = this.#server.addresses()[0]!.port;
   }
 
+  /** A connection kept from before would be reset at its next use. */
   async stopServer(): Promise<void> {
     await this.#server?.stop();
+    for (const agent of this.#agents) agent.destroy();
   }
 
   /** A client with a certificate for this user and these groups; without a user, one without a certificate. */

@@ -14,6 +14,7 @@ const PATH = '/api/v1/namespaces/default/configmaps';
 class Watch {
   readonly events: { type: string; object: unknown }[] = [];
   readonly closed: Promise<void>;
+  #failure: Error | undefined;
   #wake: (() => void)[] = [];
   #end: () => void;
 
@@ -37,14 +38,21 @@ class Watch {
         });
         response.on('close', resolve);
       });
-      request.on('error', () => resolve());
+      request.on('error', error => {
+        this.#failure = error;
+        for (const wake of this.#wake.splice(0)) wake();
+        resolve();
+      });
     });
     this.#end = () => request.destroy();
     request.end();
   }
 
   async until(count: number): Promise<void> {
-    while (this.events.length < count) await new Promise<void>(resolve => this.#wake.push(resolve));
+    while (this.events.length < count) {
+      if (this.#failure) throw this.#failure;
+      await new Promise<void>(resolve => this.#wake.push(resolve));
+    }
   }
 
   /** `ADDED a`, … */
