@@ -29,7 +29,7 @@ before(async () => {
     ['far0.9', '10.69.0'],
   ] as const)
     servers[link] = await startUdhcpd(host, outside, link, {
-      ...{ address: `${subnet}.1`, start: `${subnet}.50`, end: `${subnet}.60` },
+      ...{ address: `${subnet}.1`, start: `${subnet}.50`, end: `${subnet}.59` },
       options: [
         'subnet 255.255.255.0',
         `router ${subnet}.1`,
