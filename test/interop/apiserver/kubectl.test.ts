@@ -229,11 +229,15 @@ spec:
       env: environment(),
     });
     let seen = '';
+    let asked = false;
     const both = new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`kubectl get -w printed: ${seen}`)), 15_000);
       watch.stdout.on('data', chunk => {
         seen += chunk;
-        if (/ADDED +c11/.test(seen) && !seen.includes('late')) void ok('-n space create configmap late');
+        if (/ADDED +c11/.test(seen) && !asked) {
+          asked = true;
+          ok('-n space create configmap late').catch(reject);
+        }
         if (/ADDED +late/.test(seen)) {
           clearTimeout(timer);
           resolve();
