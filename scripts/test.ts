@@ -11,6 +11,10 @@ const PARALLEL = new Set(['unit', 'contract']);
 /** One file may take this long; a hang must end the run, not the CI's patience. */
 const FILE_TIMEOUT_MS = 240_000;
 
+// With CI set, programs colour what they print even into a pipe; tests compare plain text everywhere.
+process.env.NO_COLOR = '1';
+delete process.env.FORCE_COLOR;
+
 const root = join(dirname(import.meta.filename), '..');
 const args = process.argv.slice(2).filter(arg => arg !== '--');
 const rooms = args.filter(arg => ROOMS.includes(arg));
