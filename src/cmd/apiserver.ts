@@ -12,6 +12,7 @@ interface Flags {
   listenFd?: number;
   advertiseAddress?: string;
   serviceCidr: string[];
+  tokenAuthFile?: string;
 }
 
 export function apiserverCommand(): Command {
@@ -25,6 +26,7 @@ export function apiserverCommand(): Command {
       '--advertise-address <address>',
       'address of Service default/kubernetes (default: the first --listen)',
     )
+    .option('--token-auth-file <file>', "bearer tokens: Kubernetes' static token file")
     .option('--service-cidr <cidr>', 'service addresses, one a family', collect, [])
     .action(async (flags: Flags) => {
       const addresses = flags.listen.map(parseListen);
@@ -51,6 +53,7 @@ export function apiserverCommand(): Command {
             caFile: inPki('ca.crt'),
           },
           listeners,
+          tokenFile: flags.tokenAuthFile,
           advertiseAddress: flags.advertiseAddress ?? addresses[0]?.address,
           serviceCidrs: flags.serviceCidr.length > 0 ? flags.serviceCidr : ['10.96.0.0/16'],
           log: createLogger({ component: 'apiserver' }),
