@@ -1,5 +1,6 @@
 // The processes of a lab: which programs run where, with which flags. Pure: a table from the lab's plan.
 import { join } from 'node:path';
+import { joinHostPort } from '../../proxy/model/types.ts';
 import { CONTAINERD_ENV } from './containerd.ts';
 import type { LabNode, LabSpec } from './spec.ts';
 import { labPaths, nodePaths } from './spec.ts';
@@ -29,11 +30,6 @@ export function netnsPath(name: string): string {
   return `/run/netns/${name}`;
 }
 
-/** `10.0.0.1:6443` or `[fd00::1]:6443`. */
-export function hostPort(address: string, port: number): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
-}
-
 /** `podwire` is the absolute path of dist/bin/podwire. */
 export function planComponents(spec: LabSpec, podwire: string): ComponentSpec[] {
   const paths = labPaths(spec);
@@ -49,7 +45,7 @@ export function planComponents(spec: LabSpec, podwire: string): ComponentSpec[] 
         ...['--data-dir', paths.store, '--pki-dir', paths.pki, '--listen-fd', String(LISTENER_FD)],
         ...flag(
           'listen',
-          controlPlane.addresses.map(address => hostPort(address, UNDERLAY_API_PORT)),
+          controlPlane.addresses.map(address => joinHostPort(address, UNDERLAY_API_PORT)),
         ),
         ...['--advertise-address', controlPlane.addresses[0]!],
         ...flag('service-cidr', spec.serviceCidrs),

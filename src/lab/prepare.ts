@@ -1,10 +1,13 @@
 // What a lab needs before its processes start: programs, image template, certificates, each node's directories.
 import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { joinHostPort } from '../../proxy/model/types.ts';
 import { createClusterPki } from '../apiserver/pki.ts';
+import { nthAddress, requireCidr } from '../lib/cidr.ts';
 import { hasCode, PodwireError } from '../lib/errors.ts';
+import { formatIp } from '../lib/ip.ts';
 import { listenTcp } from '../linux/listen.ts';
-import { hostPort, UNDERLAY_API_PORT } from './components.ts';
+import { UNDERLAY_API_PORT } from './components.ts';
 import { cloneTemplateRoot, containerdPaths, writeContainerdConfig } from './containerd.ts';
 import { DEFAULT_API_PORT, type LabSpec, labPaths, nodePaths } from './spec.ts';
 
@@ -66,7 +69,7 @@ export function preparePki(spec: LabSpec): string {
     clusterName: `podwire-${spec.name}`,
     sans: [controlPlane.name, ...controlPlane.addresses, ...spec.serviceCidrs.map(firstServiceAddress)],
     adminServer: `https://127.0.0.1:${spec.apiPort}`,
-    componentServer: `https://${hostPort(controlPlane.addresses[0]!, UNDERLAY_API_PORT)}`,
+    componentServer: `https://${joinHostPort(controlPlane.addresses[0]!, UNDERLAY_API_PORT)}`,
     nodes: spec.nodes.map(node => ({ name: node.name, addresses: node.addresses })),
   });
   return pki.kubeconfigs.admin;
@@ -74,8 +77,7 @@ export function preparePki(spec: LabSpec): string {
 
 /** The address of Service default/kubernetes: the first of the range. */
 function firstServiceAddress(cidr: string): string {
-  const network = cidr.slice(0, cidr.indexOf('/'));
-  return network.endsWith('::') ? `${network}1` : network.replace(/\.0$/, '.1');
+  return formatIp(nthAddress(requireCidr(cidr), 1)!);
 }
 
 export function prepareNodes(spec: LabSpec, template: string, cniBinDir: string): void {

@@ -1,6 +1,7 @@
 // `podwire up`: from nothing (or from what a crash left) to a cluster whose network has been proved.
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
+import { joinHostPort } from '../../proxy/model/types.ts';
 import type { Node, Pod, Service, Stored } from '../api/types.ts';
 import { KubeClient } from '../client/client.ts';
 import { Informer } from '../client/informer.ts';
@@ -11,7 +12,7 @@ import { spawnDaemon } from '../linux/exec.ts';
 import { killProcesses } from '../linux/process.ts';
 import { askAdmin } from './admin-client.ts';
 import { installCalicoResources } from './calico.ts';
-import { hostPort, LAB_MARKER } from './components.ts';
+import { LAB_MARKER } from './components.ts';
 import { ensureTemplateRoot } from './containerd.ts';
 import { applyManifest, readManifest } from './manifest.ts';
 import { createUnderlay } from './network.ts';
@@ -237,7 +238,7 @@ function proofTargets(service: Stored<Service>): { to: string; url: string }[] {
   const dnsName = `${name}.${namespace}.svc.cluster.local`;
   return [
     ...addresses.map(address => {
-      const host = hostPort(address, port);
+      const host = joinHostPort(address, port);
       return { to: `${name} ${host}`, url: `http://${host}/` };
     }),
     { to: dnsName, url: `http://${dnsName}:${port}/` },
