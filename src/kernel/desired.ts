@@ -94,6 +94,11 @@ export class DesiredIndex {
     return this.#dirty.size > 0;
   }
 
+  /** Whether this object became dirty after the last takeDirty(). */
+  isDirtyKey(kind: Kind, key: string): boolean {
+    return this.#dirty.get(kind)?.has(key) === true;
+  }
+
   /** The rooms that want this object. */
   roomsOf(kind: Kind, key: string): string[] {
     return (this.#claims.get(kind)?.get(key) ?? []).map(claim => claim.room);

@@ -196,6 +196,12 @@ export class KernelSession {
     let left: Operation[] = [];
     for (let round = 0; round < ROUNDS; round++) {
       const operations = await this.compare(kinds, prune);
+      // Also what was asked for while the kernel was being read is no drift.
+      const asked = new Set(
+        operations.filter(
+          ({ kind, key }) => dirty.get(kind)?.has(key) === true || this.#options.index.isDirtyKey(kind, key),
+        ),
+      );
       this.#adopt(kinds, operations);
       // What failed in an earlier round of this pass waits for the retry.
       left = operations.filter(
@@ -208,8 +214,7 @@ export class KernelSession {
       note(result.touched, left);
       if (round === 0) {
         const failed = new Set(failures.map(failure => failure.operation));
-        for (const op of left)
-          if (dirty.get(op.kind)?.has(op.key) !== true && !failed.has(op)) result.mended.push(op);
+        for (const op of left) if (!asked.has(op) && !failed.has(op)) result.mended.push(op);
       }
       const tables = tablesOf(left);
       if (tables.size > 0) await this.#observer.learn(tables, this.#options.index.objects);
