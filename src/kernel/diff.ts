@@ -10,7 +10,15 @@ import {
   type ObjectMaps,
   type ObjectTypes,
 } from './objects.ts';
-import type { AddressState, FdbState, KernelState, LinkState, NeighbourState, RouteState } from './state.ts';
+import type {
+  AddressState,
+  FdbState,
+  KernelState,
+  LinkState,
+  NeighbourState,
+  RouteState,
+  SysctlState,
+} from './state.ts';
 
 export type Action = 'add' | 'change' | 'delete';
 
@@ -108,17 +116,22 @@ export function diffMaps(
   const ownLinks = ownedLinks(observed.link.values(), owned);
   // Whatever hangs on a link that is made anew goes with the old one.
   const lost = new Set<string>();
+  const made = new Set<string>();
   for (const [name, wanted] of desired.link) {
     const found = observed.link.get(name);
     if (found !== undefined && ownLinks.has(name) && mustReplaceLink(wanted, found)) lost.add(name);
+    if (lost.has(name) || (found === undefined && wanted.kind !== 'existing' && hasKind(options, 'link')))
+      made.add(name);
   }
   const diffKind = <K extends Kind>(kind: K): void => {
-    if (options.kinds !== undefined && !options.kinds.has(kind)) return;
+    if (!hasKind(options, kind)) return;
     const wanted: Map<string, ObjectTypes[K]> = desired[kind];
     const found: Map<string, ObjectTypes[K]> = observed[kind];
     for (const [key, object] of wanted) {
       let there = found.get(key);
       if (there !== undefined && kind !== 'link' && lost.has((there as AddressState).link)) there = undefined;
+      // The settings of a link that is about to be made are the kernel's own choice until they are written.
+      if (kind === 'sysctl' && isOfLink(object as SysctlState, made)) there = undefined;
       if (there === undefined) push(operations, { action: 'add', kind, key, desired: object });
       else if (!isAsWanted(kind, object, there))
         push(operations, { action: 'change', kind, key, desired: object, observed: there });
@@ -132,18 +145,30 @@ export function diffMaps(
   return orderOperations(operations);
 }
 
+function hasKind({ kinds }: DiffOptions, kind: Kind): boolean {
+  return kinds === undefined || kinds.has(kind);
+}
+
+/** `net/ipv6/conf/LINK/accept_ra` */
+function isOfLink({ path }: SysctlState, links: ReadonlySet<string>): boolean {
+  return links.size > 0 && path.split('/').some(part => links.has(part));
+}
+
 function push<K extends Kind>(operations: Operation[], operation: OperationOf<K>): void {
   operations.push(operation as Operation);
 }
 
+const LAST_RANK = 100;
+const PLACE = Object.fromEntries(KINDS.map((kind, place) => [kind, place])) as Readonly<Record<Kind, number>>;
+
 /** Deletions from the outside in, then everything else from the inside out; direct routes before routes via them. */
 function rank(operation: Operation): number {
   const { action, kind } = operation;
-  if (kind === 'chain' || kind === 'jump') return 100;
+  if (kind === 'chain' || kind === 'jump') return LAST_RANK;
   // Last: the routes that used it are replaced by then; a next hop that goes takes its routes along.
-  if (action === 'delete' && kind === 'nexthop') return 99;
-  if (action === 'delete') return KINDS.length - KINDS.indexOf(kind);
-  const base = 20 + KINDS.indexOf(kind) * 4;
+  if (action === 'delete' && kind === 'nexthop') return LAST_RANK - 1;
+  if (action === 'delete') return KINDS.length - PLACE[kind];
+  const base = 20 + PLACE[kind] * 4;
   if (operation.kind === 'link') {
     const { kind: linkKind, master, vxlan } = operation.desired ?? {};
     return base + (linkKind === 'existing' || master !== undefined ? 2 : vxlan?.dev !== undefined ? 1 : 0);
@@ -157,10 +182,9 @@ function rank(operation: Operation): number {
 
 /** In the order in which they can be done; the order within a step stays. */
 export function orderOperations(operations: readonly Operation[]): Operation[] {
-  return operations
-    .map(operation => ({ operation, rank: rank(operation) }))
-    .sort((a, b) => a.rank - b.rank)
-    .map(entry => entry.operation);
+  const steps: Operation[][] = Array.from({ length: LAST_RANK + 1 }, () => []);
+  for (const operation of operations) steps[rank(operation)]!.push(operation);
+  return steps.flat();
 }
 
 /** `add route 10.244.1.0/24 via …`. */

@@ -11,7 +11,7 @@ import { NETLINK_ROUTE } from '../codec/netlink/constants.ts';
 import { decodeRouteEvent } from '../codec/netlink/event.ts';
 import type { NetlinkMessage } from '../codec/netlink/message.ts';
 import { errorMessage, PodwireError } from '../lib/errors.ts';
-import type { IptablesBackend } from '../linux/iptables.ts';
+import type { IptablesBackend, IptablesChoice } from '../linux/iptables.ts';
 import { NetlinkMonitor } from '../linux/netlink-monitor.ts';
 import type { Netns } from '../linux/netns.ts';
 import type { Logger } from '../observe/log.ts';
@@ -30,6 +30,8 @@ export interface Repair {
   key: string;
   /** `add route 10.244.1.0/24 via …`. */
   text: string;
+  /** Who wants it so; nobody, when it was removed. */
+  rooms: readonly string[];
 }
 
 export interface KernelReconcilerOptions {
@@ -81,6 +83,7 @@ export class KernelReconciler {
   #running: Promise<void> | undefined;
   /** What an earlier life left has been dealt with: from now on a difference is somebody else's doing. */
   #adopted = false;
+  #verifiedAt: number | undefined;
   #stopped = false;
   #watching = false;
   #lastDriftPass = 0;
@@ -130,10 +133,24 @@ export class KernelReconciler {
     return promise;
   }
 
-  /** What would be done to the kernel, without doing it. */
-  async diff(): Promise<Operation[]> {
+  /** What would be done to the kernel, without doing it. With a room: what it wants, and what nobody wants any more. */
+  async diff(room?: string): Promise<Operation[]> {
     while (this.#running !== undefined) await this.#running;
-    return this.#requireSession().compare(new Set(KINDS), this.#mayPrune);
+    const operations = await this.#requireSession().compare(new Set(KINDS), this.#mayPrune);
+    return operations.filter(({ kind, key }) => {
+      const rooms = this.#index.roomsOf(kind, key);
+      return room === undefined || rooms.length === 0 || rooms.includes(room);
+    });
+  }
+
+  /** When everything was last compared with the kernel and was, or was made, as desired; epoch milliseconds. */
+  get verifiedAt(): number | undefined {
+    return this.#verifiedAt;
+  }
+
+  /** Which iptables is used and why; undefined as long as nobody desires chains. */
+  async iptables(): Promise<IptablesChoice | undefined> {
+    return this.#watching ? await this.#session?.iptables.choice() : undefined;
   }
 
   async start(signal?: AbortSignal): Promise<void> {
@@ -239,11 +256,14 @@ export class KernelReconciler {
       try {
         const prune = this.#mayPrune;
         const pass = await this.#session.pass(suspects, prune);
-        this.#record(suspects, pass.touched, pass.failures);
+        this.#record(suspects, pass.tried, pass.failures);
         this.#xtablesWatch?.remember();
         const repairs = this.#report(pass.mended, retried);
         for (const waiter of verifications) waiter.resolve(repairs);
-        if (prune && suspects.size === KINDS.length) this.#adopted = true;
+        if (prune && suspects.size === KINDS.length) {
+          this.#adopted = true;
+          if (this.#failures.size === 0) this.#verifiedAt = Date.now();
+        }
         if (this.#index.tables.size > 0) this.#watchTables();
       } catch (error) {
         const failed =
@@ -272,11 +292,16 @@ export class KernelReconciler {
       .catch(error => this.#log.error({ err: errorMessage(error) }, 'iptables rules cannot be watched'));
   }
 
-  #record(suspects: ReadonlySet<Kind>, touched: ReadonlySet<string>, failures: readonly Failure[]): void {
+  #record(
+    suspects: ReadonlySet<Kind>,
+    tried: readonly (readonly Operation[])[],
+    failures: readonly Failure[],
+  ): void {
     this.#failures.delete('pass');
     for (const name of [...this.#failures.keys()])
-      if (touched.has(name) || suspects.has(name.slice(0, name.indexOf(' ')) as Kind))
-        this.#failures.delete(name);
+      if (suspects.has(name.slice(0, name.indexOf(' ')) as Kind)) this.#failures.delete(name);
+    if (this.#failures.size > 0)
+      for (const { kind, key } of tried.flat()) this.#failures.delete(`${kind} ${key}`);
     let logged = 0;
     for (const { operation, error } of failures) {
       this.#failures.set(`${operation.kind} ${operation.key}`, error);
@@ -298,7 +323,8 @@ export class KernelReconciler {
     for (const operation of mended) {
       const { action, kind, key } = operation;
       if (retried.has(`${kind} ${key}`)) continue;
-      const repair: Repair = { action, kind, key, text: describeOperation(operation) };
+      const rooms = this.#index.roomsOf(kind, key);
+      const repair: Repair = { action, kind, key, text: describeOperation(operation), rooms };
       repairs.push(repair);
       this.#log.warn({ repair: repair.text }, 'the kernel had drifted and was mended');
       this.#options.onRepair?.(repair);

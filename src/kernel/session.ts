@@ -38,8 +38,8 @@ export interface SessionOptions {
 
 export interface PassResult {
   failures: Failure[];
-  /** `KIND KEY` of everything an operation was tried for. */
-  touched: Set<string>;
+  /** Everything that was tried. */
+  tried: Operation[][];
   /** Done because the kernel differed from what was known, not because the wish changed. */
   mended: Operation[];
 }
@@ -129,13 +129,13 @@ export class KernelSession {
     const kinds = new Set(suspects);
     // Everything hangs on links: when one changes, look at the whole.
     if (dirty.has('link')) for (const kind of NETLINK_KINDS) kinds.add(kind);
-    const result: PassResult = { failures: [], touched: new Set(), mended: [] };
+    const result: PassResult = { failures: [], tried: [], mended: [] };
     const incremental = this.#incremental(dirty, kinds);
     if (incremental.length > 0) {
       const failures = await this.#apply(incremental);
       this.#know(incremental, failures);
       result.failures.push(...failures);
-      note(result.touched, incremental);
+      result.tried.push(incremental);
     }
     if (kinds.size > 0) await this.#compareAndApply(kinds, prune, dirty, result);
     return result;
@@ -194,28 +194,29 @@ export class KernelSession {
     result: PassResult,
   ): Promise<void> {
     let left: Operation[] = [];
+    let open = kinds;
     for (let round = 0; round < ROUNDS; round++) {
-      const operations = await this.compare(kinds, prune);
+      const operations = await this.compare(open, prune);
       // Also what was asked for while the kernel was being read is no drift.
       const asked = new Set(
         operations.filter(
           ({ kind, key }) => dirty.get(kind)?.has(key) === true || this.#options.index.isDirtyKey(kind, key),
         ),
       );
-      this.#adopt(kinds, operations);
-      // What failed in an earlier round of this pass waits for the retry.
-      left = operations.filter(
-        op => !result.failures.some(f => f.operation.kind === op.kind && f.operation.key === op.key),
-      );
+      this.#adopt(open, operations);
+      // What failed in an earlier round of this pass waits for the retry, and so do the settings of a link that failed.
+      left =
+        round === 0 && result.failures.length === 0 ? operations : stillOpen(operations, result.failures);
       if (left.length === 0) return;
       const failures = await this.#apply(left);
       this.#know(left, failures);
       result.failures.push(...failures);
-      note(result.touched, left);
+      result.tried.push(left);
       if (round === 0) {
         const failed = new Set(failures.map(failure => failure.operation));
         for (const op of left) if (!asked.has(op) && !failed.has(op)) result.mended.push(op);
       }
+      if (failures.length === 0) open = needAnotherLook(open, left);
       const tables = tablesOf(left);
       if (tables.size > 0) await this.#observer.learn(tables, this.#options.index.objects);
     }
@@ -243,8 +244,27 @@ export class KernelSession {
   }
 }
 
-function note(touched: Set<string>, operations: readonly Operation[]): void {
-  for (const operation of operations) touched.add(`${operation.kind} ${operation.key}`);
+function stillOpen(operations: readonly Operation[], failures: readonly Failure[]): Operation[] {
+  const failed = new Set(failures.map(({ operation }) => `${operation.kind} ${operation.key}`));
+  return operations.filter(
+    ({ kind, action, key }) => !(kind === 'sysctl' && action === 'add') && !failed.has(`${kind} ${key}`),
+  );
+}
+
+/** Kinds of which there may be many thousands, and that nobody but us changes when one is added. */
+const LARGE_KINDS: ReadonlySet<Kind> = new Set(['neighbour', 'fdb', 'nexthop', 'route']);
+
+/**
+ * What to dump again after these operations, all of which the kernel acknowledged: everything when a link, an address
+ * or a next hop may have taken others along, else not the large tables, whose every entry was answered for by itself.
+ */
+function needAnotherLook(kinds: ReadonlySet<Kind>, done: readonly Operation[]): ReadonlySet<Kind> {
+  const takesAlong = ({ kind, action, desired }: Operation): boolean =>
+    kind === 'link'
+      ? action !== 'add' || desired?.kind === 'existing'
+      : action !== 'add' && (kind === 'address' || (kind === 'nexthop' && action === 'delete'));
+  if (done.some(takesAlong)) return kinds;
+  return new Set([...kinds].filter(kind => !LARGE_KINDS.has(kind)));
 }
 
 function tablesOf(operations: readonly Operation[]): Set<string> {

@@ -24,7 +24,7 @@ export interface Cidr {
 
 /** `address` with all bits after the first `prefixLength` cleared. */
 export function maskIp(address: IpBytes, prefixLength: number): IpBytes {
-  const out = Uint8Array.from(address);
+  const out = new Uint8Array(address);
   const whole = prefixLength >> 3;
   if (whole < out.length) {
     out[whole]! &= (0xff00 >> (prefixLength & 7)) & 255;

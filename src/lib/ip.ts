@@ -45,7 +45,12 @@ export function formatIpv4Number(value: number): string {
 }
 
 function ipv4Bytes(value: number): IpBytes {
-  return Uint8Array.of(value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
+  const bytes = new Uint8Array(4);
+  bytes[0] = value >>> 24;
+  bytes[1] = value >>> 16;
+  bytes[2] = value >>> 8;
+  bytes[3] = value;
+  return bytes;
 }
 
 function hexDigit(c: number): number {

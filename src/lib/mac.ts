@@ -5,10 +5,29 @@ import { PodwireError } from './errors.ts';
 export const ZERO_MAC = '00:00:00:00:00:00';
 export const BROADCAST_MAC = 'ff:ff:ff:ff:ff:ff';
 
+const COLON = 58;
+const DASH = 45;
+
 /** `aa:bb:cc:dd:ee:ff` in either case, or with dashes; undefined when the text is none. */
 export function parseMac(text: string): Uint8Array | undefined {
-  if (!/^[0-9a-f]{2}([:-])[0-9a-f]{2}(\1[0-9a-f]{2}){4}$/i.test(text)) return undefined;
-  return Uint8Array.from({ length: 6 }, (_, i) => Number.parseInt(text.slice(i * 3, i * 3 + 2), 16));
+  if (text.length !== 17) return undefined;
+  const separator = text.charCodeAt(2);
+  if (separator !== COLON && separator !== DASH) return undefined;
+  const bytes = new Uint8Array(6);
+  for (let i = 0; i < 6; i++) {
+    const high = hexDigit(text.charCodeAt(i * 3));
+    const low = hexDigit(text.charCodeAt(i * 3 + 1));
+    if (high < 0 || low < 0 || (i > 0 && text.charCodeAt(i * 3 - 1) !== separator)) return undefined;
+    bytes[i] = high * 16 + low;
+  }
+  return bytes;
+}
+
+function hexDigit(c: number): number {
+  if (c >= 48 && c <= 57) return c - 48;
+  if (c >= 97 && c <= 102) return c - 87;
+  if (c >= 65 && c <= 70) return c - 55;
+  return -1;
 }
 
 /** Like parseMac, but throws; `what` names the field in the message. */
