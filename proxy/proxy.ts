@@ -7,7 +7,7 @@ import { errorMessage } from '../src/lib/errors.ts';
 import { type Problem, problemKey } from '../src/lib/problem.ts';
 import type { Netns } from '../src/linux/netns.ts';
 import type { Logger } from '../src/observe/log.ts';
-import type { ProxyBackend } from './backend/backend.ts';
+import type { Difference, ProxyBackend } from './backend/backend.ts';
 import { IptablesBackend } from './backend/iptables/backend.ts';
 import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig } from './backend/iptables/plan/config.ts';
 import type { NftRepair } from './backend/nftables/apply/keeper.ts';
@@ -104,6 +104,8 @@ export class ServiceProxy {
   readonly #limiter: SyncLimiter;
   readonly #services = new Set<string>();
   readonly #slices = new Set<string>();
+  #lastSync: { at: number; result: SyncResult } | undefined;
+  #lastFailure: { at: number; message: string } | undefined;
   #haveServices = false;
   #haveSlices = false;
   #full = true;
@@ -172,6 +174,39 @@ export class ServiceProxy {
   /** True after the first sync that reached the kernel. */
   get ready(): boolean {
     return this.#ready;
+  }
+
+  get mode(): 'iptables' | 'nftables' | 'userspace' {
+    return this.#options.mode ?? 'iptables';
+  }
+
+  get families(): readonly Family[] {
+    return this.#options.families ?? [4, 6];
+  }
+
+  /** The last sync that reached the kernel; epoch milliseconds. */
+  get lastSync(): { at: number; result: SyncResult } | undefined {
+    return this.#lastSync;
+  }
+
+  /** The last sync that failed, until one succeeds. */
+  get lastFailure(): { at: number; message: string } | undefined {
+    return this.#lastFailure;
+  }
+
+  /** See ProxyBackend. */
+  get verifiedAt(): number | undefined {
+    return this.#backend.verifiedAt;
+  }
+
+  /** Differences that the kernel state given to `setDesired` does not speak of; see ProxyBackend. */
+  async diff(): Promise<Difference[]> {
+    return (await this.#backend.diff?.()) ?? [];
+  }
+
+  /** The chains, elements or listeners that serve a port, one line each. */
+  placesOf(resolved: ResolvedPort): string[] {
+    return this.#backend.placesOf(resolved);
   }
 
   ports(): Iterable<ResolvedPort> {
@@ -244,6 +279,7 @@ export class ServiceProxy {
     } catch (error) {
       this.#syncing = false;
       this.#full = true;
+      this.#lastFailure = { at: Date.now(), message: errorMessage(error) };
       this.#options.onSyncFailed?.(full);
       this.#options.log?.error({ retryMs: RETRY_MS }, `sync proxy rules: ${errorMessage(error)}`);
       clearTimeout(this.#retry);
@@ -258,6 +294,8 @@ export class ServiceProxy {
       services: this.#services.size,
       endpoints: this.#backend.endpoints,
     };
+    this.#lastSync = { at: Date.now(), result };
+    this.#lastFailure = undefined;
     this.#options.log?.debug({ ...result }, 'proxy rules synced');
     this.#options.onHealthChecks?.([...this.#model.healthChecks()]);
     this.#report(this.#model.problems());

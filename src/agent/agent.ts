@@ -35,6 +35,7 @@ import type { AgentOptions } from './options.ts';
 import { OverlayNetwork } from './overlay-network.ts';
 import type { PodNetwork } from './pod-network.ts';
 import { runProbe } from './probe.ts';
+import { ProxyReport, serviceFilter } from './proxy-report.ts';
 import { ServicesFeed } from './services-feed.ts';
 import { UnderlayWatch } from './underlay-watch.ts';
 
@@ -54,6 +55,7 @@ export class Agent {
   readonly #serviceHealth: ServiceHealthServer;
   readonly #feed: ServicesFeed;
   readonly #proxy: ServiceProxy;
+  readonly #proxyReport: ProxyReport;
   readonly #dns: NodeDns;
   readonly #kubelet: Kubelet;
   readonly #admin: AdminServer;
@@ -73,10 +75,18 @@ export class Agent {
       log: this.#log,
     });
     this.#cri = new CriClient(options.containerdSocket);
+    this.#proxyReport = new ProxyReport({
+      node: options.nodeName,
+      proxy: () => this.#proxy,
+      reconciler: () => this.#reconciler,
+    });
     this.#reconciler = new KernelReconciler({
       netns: this.#netns,
       rooms: [options.routing, 'proxy', 'dns'],
-      onRepair: repair => this.#reports.repaired(repair),
+      onRepair: repair => {
+        this.#reports.repaired(repair);
+        this.#proxyReport.reconciled(repair);
+      },
       log: createLogger({ component: 'kernel' }),
     });
     this.#nodes = new Informer<Node>(this.#client, RESOURCE.nodes, { log: this.#log });
@@ -115,7 +125,10 @@ export class Agent {
       nodeName: options.nodeName,
       families,
       mode: options.proxyMode,
-      onRepair: repairs => this.#reports.rulesRepaired(repairs),
+      onRepair: repairs => {
+        this.#reports.rulesRepaired(repairs);
+        for (const { what } of repairs) this.#proxyReport.repaired(what);
+      },
       iptables: {
         nodeIps: options.nodeIps,
         localDetector: {
@@ -164,6 +177,9 @@ export class Agent {
       'GET /metrics': () => this.#reports.metrics(),
       'GET /diff': () => this.#reconciler.diff(),
       'POST /verify': () => this.#reconciler.verify(),
+      'GET /proxy': () => this.#proxyReport.status(),
+      'GET /proxy/services': ({ query }) => this.#proxyReport.services(serviceFilter(query)),
+      'GET /proxy/diff': () => this.#proxyReport.diff(),
       'POST /explain': ({ body }) => this.#explain(body as Flow),
       'POST /probe': ({ body }) => runProbe(body as ProbeRequest, this.#cri, this.#dns.addresses),
     });
@@ -215,6 +231,7 @@ export class Agent {
       candidates: port => this.#proxy.candidates(port),
       nodeIps: links.listAddresses().map(({ address }) => address.slice(0, address.indexOf('/'))),
       clusterCidrs: this.#options.clusterCidrs,
+      ...(this.#proxy.mode === 'iptables' ? {} : { placesOf: port => this.#proxy.placesOf(port) }),
     });
   }
 }

@@ -26,6 +26,7 @@ import type { Logger } from '../observe/log.ts';
 import { ProxyEngine } from './proxy-engine.ts';
 import { ProxyHttp } from './proxy-http.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
+import { ProxyReport } from './proxy-report.ts';
 import { type ProxySettings, type Surroundings, settingsFrom } from './proxy-settings.ts';
 import { RepairEvents } from './repair-events.ts';
 
@@ -59,6 +60,7 @@ export class KubeProxy {
   readonly #slices: Informer<EndpointSlice>;
   readonly #health: ProxyHealth;
   readonly #metrics: ProxyMetrics;
+  readonly #report: ProxyReport;
   readonly #http: ProxyHttp;
   #engine: ProxyEngine | undefined;
   #settings = '';
@@ -100,6 +102,12 @@ export class KubeProxy {
       problems: () => this.#engine?.proxy.problems() ?? [],
       desired: () => this.#engine?.desired,
     });
+    this.#report = new ProxyReport({
+      node: this.#nodeName,
+      proxy: () => this.#engine?.proxy,
+      reconciler: () => this.#engine?.reconciler,
+      healthz: () => this.#health.healthz().status,
+    });
     this.#http = new ProxyHttp({
       healthz: configuration.string('healthzBindAddress'),
       metrics: configuration.string('metricsBindAddress'),
@@ -108,6 +116,7 @@ export class KubeProxy {
       measured: this.#metrics,
       mode: () => configuration.string('mode') || 'iptables',
       configz: () => configuration.toObject(),
+      report: this.#report,
       log,
     });
   }
@@ -207,6 +216,7 @@ export class KubeProxy {
       onRepaired: (kind, text) => {
         this.#metrics.repaired(kind);
         this.#repairs.tell(text);
+        this.#report.repaired(text);
       },
       log: this.#log,
     });

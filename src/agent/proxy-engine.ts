@@ -88,6 +88,10 @@ export class ProxyEngine {
     return this.#desired;
   }
 
+  get reconciler(): KernelReconciler {
+    return this.#reconciler;
+  }
+
   get mode(): string {
     return this.#options.settings.mode;
   }

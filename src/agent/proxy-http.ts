@@ -1,5 +1,6 @@
 // kube-proxy's two HTTP servers: /healthz, /livez and /readyz on healthzBindAddress (10256), for load balancers and
-// kubelet; /metrics, /proxyMode, /configz and /healthz on metricsBindAddress (10249). An address that is taken is tried
+// kubelet; /metrics, /proxyMode, /configz, /healthz and what `podwire proxy` asks for on
+// metricsBindAddress (10249). An address that is taken is tried
 // again every five seconds, or ends the program with bindAddressHardFail, as upstream.
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { parseListenAddress } from '../../proxy/config/addresses.ts';
@@ -9,6 +10,7 @@ import { errorMessage, PodwireError } from '../lib/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import { createMetricsHandler } from '../observe/metrics.ts';
 import type { ProxyMetrics } from './proxy-metrics.ts';
+import { type ProxyReport, serviceFilter } from './proxy-report.ts';
 
 const RETRY_MS = 5000;
 
@@ -20,6 +22,7 @@ export interface ProxyHttpOptions {
   measured: ProxyMetrics;
   mode: () => string;
   configz: () => unknown;
+  report: ProxyReport;
   log: Logger;
 }
 
@@ -103,17 +106,33 @@ export class ProxyHttp {
   }
 
   #metricsHandler(): RequestListener {
-    const { measured, mode, configz, health } = this.#options;
+    const { measured, mode, configz, health, report } = this.#options;
     const metrics = createMetricsHandler(measured.registry);
     const text = (response: ServerResponse, body: string, type = 'text/plain; charset=utf-8'): void => {
       response.writeHead(200, { 'content-type': type, 'x-content-type-options': 'nosniff' });
       response.end(body);
+    };
+    const json = (ask: (query: URLSearchParams) => unknown): RequestListener => {
+      const answer = async (url: string, response: ServerResponse): Promise<void> => {
+        try {
+          const found = await ask(new URL(url, 'http://localhost').searchParams);
+          text(response, JSON.stringify(found), 'application/json');
+        } catch (error) {
+          response.writeHead(500, { 'content-type': 'application/json' });
+          response.end(JSON.stringify({ error: errorMessage(error) }));
+        }
+      };
+      return (request, response) => void answer(request.url ?? '/', response);
     };
     const routes: Record<string, RequestListener> = {
       '/metrics': metrics,
       '/proxyMode': (_, response) => text(response, mode()),
       '/configz': (_, response) =>
         text(response, JSON.stringify({ 'kubeproxy.config.k8s.io': configz() }), 'application/json'),
+      // For `podwire proxy`.
+      '/podwire/proxy': json(() => report.status()),
+      '/podwire/proxy/services': json(query => report.services(serviceFilter(query))),
+      '/podwire/proxy/diff': json(() => report.diff()),
       '/healthz': (_, response) => {
         if (health.alive) return text(response, 'ok');
         response.writeHead(503, { 'content-type': 'text/plain; charset=utf-8' });

@@ -20,6 +20,7 @@ import {
 } from './lab.ts';
 import { overlayCommand } from './overlay.ts';
 import { pkiCommand } from './pki.ts';
+import { proxyCommand } from './proxy.ts';
 
 const program = new Command('podwire')
   .description('A Kubernetes network data plane in TypeScript, and whole clusters on one machine')
@@ -44,6 +45,7 @@ for (const command of [
   execCommand(),
   diffCommand(),
   overlayCommand(),
+  proxyCommand(),
   explainCommand(),
   bgpCommand(),
   downCommand(),

@@ -30,6 +30,8 @@ export interface ProxyView {
   /** Pod networks, for telling pods from others (detect-local). */
   clusterCidrs: readonly string[];
   masqueradeAll?: boolean;
+  /** Elements or listeners that serve a port; absent in iptables mode, whose chains are named by what they are for. */
+  placesOf?: (resolved: ResolvedPort) => readonly string[];
 }
 
 export interface Explanation {
@@ -41,7 +43,7 @@ export interface Explanation {
   service?: string;
   endpoints: ExplainedEndpoint[];
   affinitySeconds?: number;
-  /** In the order the packet meets them. */
+  /** In iptables mode in the order the packet meets them; in other modes all that serve the port. */
   chains: string[];
 }
 
@@ -98,7 +100,7 @@ export function explainFlow(flow: Flow, view: ProxyView): Explanation {
         why: used ? whyUsed(endpoint, flow) : whyRefused(endpoint, verdict, resolved),
       };
     }),
-    chains: chainsOf(verdict, resolved),
+    chains: view.placesOf ? [...view.placesOf(resolved)] : chainsOf(verdict, resolved),
   };
 }
 
@@ -157,6 +159,9 @@ export function formatExplanation(explanation: Explanation): string {
       `  Endpoint   ${chance}  ${endpoint}${here}: ${why}${masqueraded ? '; source rewritten' : ''}`,
     );
   }
-  if (chains.length > 0) lines.push(`  Rules      ${chains.join(' → ')}`);
+  // Chains follow each other; elements have braces and stand each for itself.
+  if (chains.some(chain => chain.includes(' {') || chain.startsWith('relay ')))
+    for (const chain of chains) lines.push(`  Rules      ${chain}`);
+  else if (chains.length > 0) lines.push(`  Rules      ${chains.join(' → ')}`);
   return lines.join('\n');
 }

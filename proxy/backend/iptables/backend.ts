@@ -3,6 +3,7 @@ import type { KernelState } from '../../../src/kernel/state.ts';
 import type { Family, ResolvedPort } from '../../model/types.ts';
 import type { ProxyBackend } from '../backend.ts';
 import type { IptablesConfig } from './plan/config.ts';
+import { iptablesPlaces } from './plan/places.ts';
 import { IptablesPlanner } from './plan/plan.ts';
 
 export interface IptablesBackendOptions {
@@ -27,6 +28,10 @@ export class IptablesBackend implements ProxyBackend {
 
   get endpoints(): number {
     return this.#planner.endpoints;
+  }
+
+  placesOf(resolved: ResolvedPort): string[] {
+    return iptablesPlaces(resolved);
   }
 
   async sync(): Promise<void> {

@@ -14,7 +14,7 @@ import type { Netns } from '../../../src/linux/netns.ts';
 import { Nftables } from '../../../src/linux/nftables.ts';
 import type { Logger } from '../../../src/observe/log.ts';
 import type { Family, ResolvedPort } from '../../model/types.ts';
-import type { ProxyBackend } from '../backend.ts';
+import type { Difference, ProxyBackend } from '../backend.ts';
 import { type NftRepair, type Pause, TableKeeper } from './apply/keeper.ts';
 import { nftFamily } from './apply/write.ts';
 import type { NftablesConfig } from './plan/config.ts';
@@ -59,6 +59,9 @@ export class NftablesBackend implements ProxyBackend {
   #work: Promise<unknown> = Promise.resolve();
   #syncsWaiting = 0;
   #written = false;
+  #verifiedAt: number | undefined;
+  /** Everything is being compared: when no doubt is left, all of it was. */
+  #verifying = false;
   #stopped = false;
   #monitor: NetlinkMonitor | undefined;
   #interval: NodeJS.Timeout | undefined;
@@ -79,6 +82,24 @@ export class NftablesBackend implements ProxyBackend {
 
   get endpoints(): number {
     return this.#keepers.reduce((sum, { planner }) => sum + planner.endpoints, 0);
+  }
+
+  placesOf({ port }: ResolvedPort): string[] {
+    const keeper = this.#keepers.find(({ family }) => family === port.family);
+    return keeper?.planner.placesOf(port.id) ?? [];
+  }
+
+  get verifiedAt(): number | undefined {
+    return this.#verifiedAt;
+  }
+
+  async diff(): Promise<Difference[]> {
+    const all: Difference[] = [];
+    for (const keeper of this.#keepers) {
+      const repairs = await this.#exclusive(() => keeper.compare(() => nextTurn().then(() => true)));
+      for (const { family, what } of repairs) all.push({ what: `${nftFamily(family)} ${TABLE} ${what}` });
+    }
+    return all;
   }
 
   sync(full: boolean): Promise<void> {
@@ -106,6 +127,8 @@ export class NftablesBackend implements ProxyBackend {
     await this.#options.settled?.();
     this.#written = true;
     this.#watch();
+    // What was written is looked at once as well, after whoever waits for it was told.
+    this.#doubtEverything();
   }
 
   /** A refusal means that somebody changed the table and we have not looked yet: then it is compared and made whole. */
@@ -134,6 +157,7 @@ export class NftablesBackend implements ProxyBackend {
     for (const keeper of this.#keepers)
       all.push(...(await this.#exclusive(() => keeper.replace(() => nextTurn().then(() => true)))));
     this.#report(all);
+    this.#verifiedAt = Date.now();
     return all;
   }
 
@@ -179,6 +203,7 @@ export class NftablesBackend implements ProxyBackend {
   }
 
   #doubtEverything(): void {
+    this.#verifying = true;
     for (const keeper of this.#keepers) {
       this.#doubt(keeper, undefined);
       for (const [name, set] of keeper.planner.sets) if (!set.dynamic) this.#doubt(keeper, name);
@@ -217,6 +242,8 @@ export class NftablesBackend implements ProxyBackend {
           return RETRY_MS;
         }
     }
+    if (this.#verifying && !this.#stopped) this.#verifiedAt = Date.now();
+    this.#verifying = false;
     return 0;
   }
 

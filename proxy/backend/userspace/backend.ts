@@ -4,7 +4,7 @@ import type { KernelState } from '../../../src/kernel/state.ts';
 import { errorMessage, hasCode } from '../../../src/lib/errors.ts';
 import type { Netns } from '../../../src/linux/netns.ts';
 import type { Logger } from '../../../src/observe/log.ts';
-import type { Family, ResolvedPort } from '../../model/types.ts';
+import { type Family, joinHostPort, type ResolvedPort } from '../../model/types.ts';
 import type { ProxyBackend } from '../backend.ts';
 import type { RelayStats } from './apply/messages.ts';
 import { PortAllocator } from './apply/port-allocator.ts';
@@ -79,6 +79,19 @@ export class UserspaceBackend implements ProxyBackend {
 
   stats(): RelayStats {
     return this.#relay.stats();
+  }
+
+  placesOf(resolved: ResolvedPort): string[] {
+    return (this.#keys.get(resolved.port.id) ?? []).flatMap(key => {
+      const { frontend, listener } = this.#listening.get(key) ?? {};
+      if (!frontend || !listener) return [];
+      const { listen } = this.#options.config;
+      const address = joinHostPort(frontend.family === 4 ? listen.v4 : listen.v6, listener.port);
+      const portals = frontend.portals.map(({ ip, port }) =>
+        ip === undefined ? `node port ${port}` : joinHostPort(ip, port),
+      );
+      return [`relay ${frontend.protocol.toLowerCase()} ${address} for ${portals.join(', ')}`];
+    });
   }
 
   async sync(): Promise<void> {

@@ -104,6 +104,26 @@ test('a table of another layout is replaced', limits, async () => {
   assert.doesNotMatch(await nft(host, 'list', 'ruleset'), /chain old/);
 });
 
+test('a comparison names what differs, and changes nothing', limits, async () => {
+  const host = namespace();
+  using kernel = Nftables.open(host.netns);
+  const keeper = new TableKeeper(4, EVERYTHING_CONFIG, kernel, host.netns);
+  const patient = () => pause().then(() => true);
+  const missing = [{ family: 4, what: `table ${TABLE} missing` }];
+  assert.deepEqual(await keeper.compare(patient), missing);
+  assert.deepEqual(await keeper.compare(patient), missing);
+  await keeper.replace(patient);
+  assert.deepEqual(await keeper.compare(patient), []);
+  await nft(host, 'flush', 'chain', 'ip', TABLE, 'services');
+  await nft(host, 'add', 'element', 'ip', TABLE, 'cluster-ips', '{ 10.1.2.3 }');
+  const differences = [
+    { family: 4, what: 'chain services: other rules' },
+    { family: 4, what: 'cluster-ips: element 10.1.2.3 unknown' },
+  ];
+  assert.deepEqual(await keeper.compare(patient), differences);
+  assert.deepEqual(await keeper.compare(patient), differences);
+});
+
 interface Running {
   host: LabNamespace;
   proxy: ServiceProxy;

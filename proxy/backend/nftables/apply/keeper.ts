@@ -9,7 +9,7 @@ import { TABLE } from '../plan/names.ts';
 import { TablePlanner } from '../plan/planner.ts';
 import { type ElementChanges, type Family, isEmpty, noChanges, type TableChanges } from '../plan/state.ts';
 import { formatKey } from '../plan/text.ts';
-import { CompiledRules, inspectElements, inspectStructure } from './inspect.ts';
+import { CompiledRules, inspectElements, inspectStructure, type Structure } from './inspect.ts';
 import { nftFamily, wholeTable, writeChanges } from './write.ts';
 
 /** What somebody else changed, and was put back. */
@@ -60,7 +60,7 @@ export class TableKeeper {
   /** Makes the table what is planned, whatever it was; what had to be changed. */
   async replace(pause: Pause): Promise<NftRepair[]> {
     const wait = { pause: () => always(pause) };
-    const structure = inspectStructure(this.#nft, this.planner, this.#compiled);
+    const structure = await this.#compare(pause);
     if (structure.state !== 'ours') {
       if (structure.state === 'foreign')
         this.#nft.transaction(batch => batch.delTable(nftFamily(this.family), TABLE));
@@ -68,6 +68,23 @@ export class TableKeeper {
       this.planner.acknowledge();
       return [this.#repair(`table ${TABLE} ${structure.state}`)];
     }
+    const repairs = this.#describe(structure.changes);
+    if (repairs.length > 0) await writeChanges(this.#nft, this.planner, structure.changes, wait);
+    this.planner.acknowledge();
+    return repairs;
+  }
+
+  /** What `replace` would have to change; changes nothing. */
+  async compare(pause: Pause): Promise<NftRepair[]> {
+    const structure = await this.#compare(pause);
+    return structure.state === 'ours'
+      ? this.#describe(structure.changes)
+      : [this.#repair(`table ${TABLE} ${structure.state}`)];
+  }
+
+  async #compare(pause: Pause): Promise<Structure> {
+    const structure = inspectStructure(this.#nft, this.planner, this.#compiled);
+    if (structure.state !== 'ours') return structure;
     const { changes } = structure;
     for (const name of this.planner.sets.keys()) {
       if (changes.elements.has(name) || changes.addSets.some(set => set.name === name)) continue;
@@ -78,10 +95,7 @@ export class TableKeeper {
       });
       if (found && (found.add.length > 0 || found.del.length > 0)) changes.elements.set(name, found);
     }
-    const repairs = this.#describe(changes);
-    if (repairs.length > 0) await writeChanges(this.#nft, this.planner, changes, wait);
-    this.planner.acknowledge();
-    return repairs;
+    return structure;
   }
 
   /** Compares declarations, chains and rules, and mends. */

@@ -13,6 +13,7 @@ import {
   type Shared,
 } from './layout.ts';
 import { type Lane, SET } from './names.ts';
+import { nftablesPlaces } from './places.ts';
 import { type Need, type PortPlan, planPort } from './port.ts';
 import {
   type ChainPlan,
@@ -73,6 +74,12 @@ export class TablePlanner implements TablePlan {
       if (resolved) after.push([id, resolved, before?.plan.slots]);
     }
     for (const [id, resolved, slots] of after) this.#add(id, resolved, slots);
+  }
+
+  /** The elements and chains of one service port, one line each, for people. */
+  placesOf(id: string): string[] {
+    const known = this.#ports.get(id);
+    return known ? nftablesPlaces(known.plan, this.sets) : [];
   }
 
   #remove(id: string, { resolved, plan }: { resolved: ResolvedPort; plan: PortPlan }): void {
