@@ -25,18 +25,25 @@ export function formatBgpStatus(nodes: readonly { node: string; status: StatusVi
 
 export function formatNeighbours(neighbours: readonly NeighbourView[]): string {
   return table(
-    ['NEIGHBOR', 'ADDRESS', 'AS', 'STATE', 'SINCE', 'RECEIVED', 'ADVERTISED', 'LAST ERROR'],
+    ['NEIGHBOR', 'ADDRESS', 'AS', 'STATE', 'SINCE', 'BFD', 'RECEIVED', 'ADVERTISED', 'LAST ERROR'],
     neighbours.map(one => [
       one.name,
       one.address,
       one.asn === undefined ? '' : String(one.asn),
       one.staleSince === undefined ? one.state : `${one.state} (routes kept)`,
       one.since,
+      bfdText(one.bfd),
       String(one.received.ipv4 + one.received.ipv6),
       String(one.advertised.ipv4 + one.advertised.ipv6),
       one.lastError ?? '',
     ]),
   );
+}
+
+/** `Up 300 ms`: silence for so long ends the session. */
+function bfdText(bfd: NeighbourView['bfd']): string {
+  if (bfd === undefined) return '';
+  return bfd.state === 'Up' ? `Up ${bfd.detectionMs} ms` : bfd.state;
 }
 
 export function formatRoutes(paths: readonly PathView[]): string {

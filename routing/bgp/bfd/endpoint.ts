@@ -1,69 +1,78 @@
-// BFD on the wire: single hop (RFC 5881), UDP 3784, TTL 255 both ways (section 5: anything that passed a router is
-// dropped by the kernel). One endpoint a speaker; sessions are found by their discriminator, first by address.
+// BFD on the wire. Single hop (RFC 5881): UDP 3784, TTL 255 both ways (section 5: what passed a router is dropped by the
+// kernel). With routers between (RFC 5883): UDP 4784 and any TTL. One endpoint a speaker; sessions are found by their
+// discriminator, first by address.
 import { createSocket, type Socket } from 'node:dgram';
-import { once } from 'node:events';
-import { canonicalIp, ipFamily } from '../../../src/lib/ip.ts';
+import { canonicalIp, type IpFamily, ipFamily } from '../../../src/lib/ip.ts';
 import type { Netns } from '../../../src/linux/netns.ts';
-import { openUdpSocket } from '../../../src/linux/socket-options.ts';
+import { openUdpSocket, type SocketOptions } from '../../../src/linux/socket-options.ts';
 import type { Logger } from '../../../src/observe/log.ts';
 import type { BfdConfig } from '../session/peer-config.ts';
-import { type BfdPacket, type BfdState, decodeBfd, encodeBfd } from './packet.ts';
+import type { PathState, PathWatch } from '../speaker/speaker-options.ts';
+import { type BfdPacket, type BfdState, DIAGNOSTIC, decodeBfd, encodeBfd } from './packet.ts';
 import { type BfdResult, BfdSession } from './session.ts';
 
-const CONTROL_PORT = 3784;
+const SINGLE_HOP_PORT = 3784;
+const MULTI_HOP_PORT = 4784;
 const TTL = 255;
 /** RFC 5881 section 4: source ports are 49152 to 65535. */
 const FIRST_SOURCE_PORT = 49152;
 const SOURCE_PORTS = 16384;
+/** RFC 5880 section 6.8.1: discriminators of one system differ; of one that restarted they had better differ too. */
+const MAX_DISCRIMINATOR = 0xffffffff;
+
+const REASON: Readonly<Record<number, string>> = {
+  [DIAGNOSTIC.DETECTION_TIME_EXPIRED]: 'nothing came from the peer for the detection time',
+  [DIAGNOSTIC.NEIGHBOUR_DOWN]: 'the peer says that it is down',
+};
 
 export interface BfdEndpointOptions {
   readonly netns?: Netns;
   readonly log: Logger;
-  readonly onChange: (peer: string, state: BfdState) => void;
+  /** `failed`: the path went down, rather than somebody ending BFD on purpose. */
+  readonly onChange: (peer: string, state: BfdState, failed: boolean) => void;
 }
 
 interface Watched {
   readonly session: BfdSession;
   readonly peer: string;
+  readonly port: number;
+  readonly receiver: string;
   readonly socket: Socket;
   timer: NodeJS.Timeout | undefined;
 }
 
-export class BfdEndpoint {
+export class BfdEndpoint implements PathWatch {
   readonly #options: BfdEndpointOptions;
+  /** By local address and port. */
   readonly #receivers = new Map<string, Socket>();
   readonly #byPeer = new Map<string, Watched>();
   readonly #byDiscriminator = new Map<number, Watched>();
-  #next = 1;
+  #next = 1 + Math.floor(Math.random() * (MAX_DISCRIMINATOR / 2));
 
   constructor(options: BfdEndpointOptions) {
     this.#options = options;
   }
 
-  state(peer: string): BfdState | undefined {
-    return this.#byPeer.get(peer)?.session.state;
+  state(peer: string): PathState | undefined {
+    const watched = this.#byPeer.get(peer);
+    if (watched === undefined) return undefined;
+    const { state, detectionMs } = watched.session;
+    return { state, detectionMs, multihop: watched.port === MULTI_HOP_PORT };
   }
 
-  /** Starts a session with a peer. Fast timers only begin once both sides agree. */
-  async watch(peer: string, local: string, config: BfdConfig): Promise<void> {
+  /** Fast timers only begin once both sides agree. */
+  watch(peer: string, local: string, config: BfdConfig): void {
     this.unwatch(peer);
-    await this.#receiveOn(local);
+    const port = config.multihop ? MULTI_HOP_PORT : SINGLE_HOP_PORT;
+    const receiver = this.#receiveOn(local, port);
     const discriminator = this.#next++;
-    const family = ipFamily(peer) ?? 4;
-    const fd = openUdpSocket(family, {
-      ...(this.#options.netns === undefined ? {} : { netns: this.#options.netns }),
+    const socket = this.#open(ipFamily(peer) ?? 4, {
       localAddress: local,
       localPort: FIRST_SOURCE_PORT + (discriminator % SOURCE_PORTS),
       ttl: TTL,
     });
-    const socket = createSocket(family === 4 ? 'udp4' : 'udp6');
-    socket.on('error', error => this.#options.log.warn({ peer, error }, 'BFD send'));
-    // With a descriptor bind() is done, and has told so, before it returns.
-    const listening = once(socket, 'listening');
-    socket.bind({ fd });
-    await listening;
     const session = new BfdSession({ ...config, discriminator, random: Math.random });
-    const watched: Watched = { session, peer, socket, timer: undefined };
+    const watched: Watched = { session, peer, port, receiver, socket, timer: undefined };
     this.#byPeer.set(peer, watched);
     this.#byDiscriminator.set(discriminator, watched);
     this.#schedule(watched);
@@ -73,39 +82,43 @@ export class BfdEndpoint {
     const watched = this.#byPeer.get(peer);
     if (watched === undefined) return;
     clearTimeout(watched.timer);
-    watched.socket.send(encodeBfd(watched.session.adminDown()), CONTROL_PORT, peer, () =>
-      watched.socket.close(),
-    );
+    const { socket, session, receiver } = watched;
+    socket.send(encodeBfd(session.adminDown()), watched.port, peer, () => socket.close());
     this.#byPeer.delete(peer);
-    this.#byDiscriminator.delete(watched.session.discriminator);
+    this.#byDiscriminator.delete(session.discriminator);
+    if ([...this.#byPeer.values()].some(other => other.receiver === receiver)) return;
+    this.#receivers.get(receiver)?.close();
+    this.#receivers.delete(receiver);
   }
 
   close(): void {
     for (const peer of [...this.#byPeer.keys()]) this.unwatch(peer);
-    for (const socket of this.#receivers.values()) socket.close();
-    this.#receivers.clear();
   }
 
-  async #receiveOn(local: string): Promise<void> {
-    if (this.#receivers.has(local)) return;
-    const family = ipFamily(local) ?? 4;
-    const fd = openUdpSocket(family, {
-      ...(this.#options.netns === undefined ? {} : { netns: this.#options.netns }),
+  #receiveOn(local: string, port: number): string {
+    const key = `${local} ${port}`;
+    if (this.#receivers.has(key)) return key;
+    const socket = this.#open(ipFamily(local) ?? 4, {
       localAddress: local,
-      localPort: CONTROL_PORT,
-      minTtl: TTL,
+      localPort: port,
+      ...(port === SINGLE_HOP_PORT ? { minTtl: TTL } : {}),
     });
-    const socket = createSocket(family === 4 ? 'udp4' : 'udp6');
-    this.#receivers.set(local, socket);
-    socket.on('error', error => this.#options.log.warn({ local, error }, 'BFD receive'));
-    socket.on('message', (bytes, from) => this.#received(bytes, canonicalIp(from.address) ?? ''));
-    // With a descriptor bind() is done, and has told so, before it returns.
-    const listening = once(socket, 'listening');
-    socket.bind({ fd });
-    await listening;
+    this.#receivers.set(key, socket);
+    socket.on('message', (bytes, from) => this.#received(bytes, canonicalIp(from.address) ?? '', port));
+    return key;
   }
 
-  #received(bytes: Buffer, from: string): void {
+  /** With a descriptor bind() is done when it returns. */
+  #open(family: IpFamily, options: SocketOptions): Socket {
+    const { netns, log } = this.#options;
+    const fd = openUdpSocket(family, { ...options, ...(netns === undefined ? {} : { netns }) });
+    const socket = createSocket(family === 4 ? 'udp4' : 'udp6');
+    socket.on('error', error => log.warn({ local: options.localAddress, error }, 'BFD socket'));
+    socket.bind({ fd });
+    return socket;
+  }
+
+  #received(bytes: Buffer, from: string, port: number): void {
     let packet: BfdPacket;
     try {
       packet = decodeBfd(bytes);
@@ -116,20 +129,20 @@ export class BfdEndpoint {
       packet.yourDiscriminator === 0
         ? this.#byPeer.get(from)
         : this.#byDiscriminator.get(packet.yourDiscriminator);
-    if (watched === undefined || watched.peer !== from) return;
+    if (watched === undefined || watched.peer !== from || watched.port !== port) return;
     this.#perform(watched, watched.session.received(packet, performance.now()));
   }
 
-  #perform(watched: Watched, result: BfdResult): void {
-    for (const packet of result.send) watched.socket.send(encodeBfd(packet), CONTROL_PORT, watched.peer);
-    if (result.changed !== undefined) {
-      this.#options.log.info(
-        { peer: watched.peer, state: result.changed, diagnostic: result.diagnostic },
-        'BFD session change',
-      );
-      this.#options.onChange(watched.peer, result.changed);
-    }
+  #perform(watched: Watched, { send, changed, diagnostic, administrative }: BfdResult): void {
+    const { peer, socket, port } = watched;
+    // What cannot be sent is silence to the peer, which is what BFD is about.
+    for (const packet of send) socket.send(encodeBfd(packet), port, peer, () => undefined);
     this.#schedule(watched);
+    if (changed === undefined) return;
+    const failed = changed === 'Down' && !administrative;
+    const reason = administrative ? 'the peer ended BFD on purpose' : REASON[diagnostic];
+    this.#options.log.info({ peer, state: changed, reason }, 'BFD session change');
+    this.#options.onChange(peer, changed, failed);
   }
 
   #schedule(watched: Watched): void {

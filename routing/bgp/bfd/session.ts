@@ -16,6 +16,8 @@ export interface BfdResult {
   /** The state when it changed, and the diagnostic that says why. */
   readonly changed: BfdState | undefined;
   readonly diagnostic: number;
+  /** The peer went AdminDown: it says nothing about the path, so nobody must lose a session (RFC 5882 section 3.2). */
+  readonly administrative: boolean;
 }
 
 /** Section 6.8.3: not faster than this while the session is not up. */
@@ -96,7 +98,7 @@ export class BfdSession {
       if (this.#remoteReceiveMs > 0) send.push(this.#packet(false));
       this.#scheduleSend(nowMs);
     }
-    return { send, changed, diagnostic: this.#diagnostic };
+    return { send, changed, diagnostic: this.#diagnostic, administrative: false };
   }
 
   /** Section 6.8.6, after the packet was decoded and found to be for this session. */
@@ -115,7 +117,12 @@ export class BfdSession {
       send.push(this.#packet(false));
       this.#scheduleSend(nowMs);
     }
-    return { send, changed, diagnostic: this.#diagnostic };
+    return {
+      send,
+      changed,
+      diagnostic: this.#diagnostic,
+      administrative: changed === 'Down' && packet.state === 'AdminDown',
+    };
   }
 
   /** The state machine of section 6.2. */

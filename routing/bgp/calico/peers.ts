@@ -5,11 +5,12 @@ import { errorMessage } from '../../../src/lib/errors.ts';
 import { formatIp, ipFamily } from '../../../src/lib/ip.ts';
 import type { Problem } from '../../../src/lib/problem.ts';
 import type { PeerConfig } from '../session/peer-config.ts';
+import { bfdConfig, bfdProblem } from './bfd.ts';
 import { parseAsNumber, parseDuration, userMetadata } from './names.ts';
 import { type CalicoNode, nodeAddress } from './node-info.ts';
 import { AUTOMATIC_CLUSTER_ID } from './reflectors.ts';
 import { parseSelector, type Selector } from './selector.ts';
-import type { BGPConfiguration, BGPPeer, SecretKeyRef } from './types.ts';
+import type { BfdSpec, BGPConfiguration, BGPPeer, SecretKeyRef } from './types.ts';
 
 export const DEFAULT_ASN = 64512;
 
@@ -45,7 +46,17 @@ export function resolvePeers(input: PeersInput): { peers: ResolvedPeer[]; proble
     for (const resolved of forward(peer, input, problems)) add(resolved);
   for (const peer of valid) for (const resolved of reverse(peer, input)) add(resolved);
   for (const resolved of mesh(input)) add(resolved);
+  problems.push(...bfdProblems(input));
   return { peers: [...found.values()], problems };
+}
+
+function bfdProblems({ spec, peers }: PeersInput): Problem[] {
+  const asked = peers.map(object => ({
+    bfd: object.spec?.bfd,
+    owner: { kind: 'BGPPeer', name: userMetadata(object).name },
+  }));
+  asked.push({ bfd: spec.nodeMeshBFD, owner: { kind: 'BGPConfiguration', name: 'default' } });
+  return asked.flatMap(({ bfd, owner }) => (bfd === undefined ? [] : (bfdProblem(bfd, owner) ?? [])));
 }
 
 interface ReadPeer {
@@ -132,6 +143,10 @@ function localAddress(
   return source === 'None' || own === undefined ? {} : { localAddress: own };
 }
 
+function watched(bfd: BfdSpec | undefined, { self }: PeersInput, peerAddress: string): Partial<PeerConfig> {
+  return bfd === undefined ? {} : { bfd: bfdConfig(bfd, self, peerAddress) };
+}
+
 function forward(peer: ReadPeer, input: PeersInput, problems: Problem[]): ResolvedPeer[] {
   const { spec, name } = peer;
   const options = sessionOptions(peer, input, problems);
@@ -139,7 +154,9 @@ function forward(peer: ReadPeer, input: PeersInput, problems: Problem[]): Resolv
   if (peer.selectsPeer !== undefined)
     return input.nodes
       .filter(node => node.name !== input.self.name && peer.selectsPeer!(node.labels))
-      .flatMap(node => nodeSessions(node, input, name, spec.filters ?? [], options));
+      .flatMap(node =>
+        nodeSessions(node, input, { owner: name, filters: spec.filters ?? [], options, bfd: spec.bfd }),
+      );
   const remote = spec.peerIP === undefined ? undefined : parsePeerIp(spec.peerIP);
   const asn = parseAsNumber(spec.asNumber);
   if (remote === undefined || asn === undefined) {
@@ -164,6 +181,7 @@ function forward(peer: ReadPeer, input: PeersInput, problems: Problem[]): Resolv
         ...(port === undefined ? {} : { port }),
         ...options,
         ...localAddress(input, remote.address, spec.sourceAddress),
+        ...watched(spec.bfd, input, remote.address),
         ...(node === undefined ? {} : reflection(input.self, node)),
       },
       filters: spec.filters ?? [],
@@ -173,13 +191,18 @@ function forward(peer: ReadPeer, input: PeersInput, problems: Problem[]): Resolv
   ];
 }
 
+interface NodePeering {
+  readonly owner: string | undefined;
+  readonly filters: readonly string[];
+  readonly options: Partial<PeerConfig>;
+  readonly bfd: BfdSpec | undefined;
+}
+
 /** Sessions to a node: one over each family both ends have (Calico's form, and what its nodes expect). */
 function nodeSessions(
   node: CalicoNode,
   input: PeersInput,
-  owner: string | undefined,
-  filters: readonly string[],
-  options: Partial<PeerConfig>,
+  { owner, filters, options, bfd }: NodePeering,
 ): ResolvedPeer[] {
   return ([4, 6] as const).flatMap(family => {
     const own = family === 4 ? input.self.ipv4 : input.self.ipv6;
@@ -202,6 +225,7 @@ function nodeSessions(
           ...(listenPort === undefined ? {} : { port: listenPort }),
           addPath: { receive: true, send: false },
           ...options,
+          ...watched(bfd, input, address),
           ...reflection(input.self, node),
         },
         filters,
@@ -232,7 +256,9 @@ function reverse(peer: ReadPeer, input: PeersInput): ResolvedPeer[] {
   if (options === undefined) return [];
   return input.nodes
     .filter(node => node.name !== input.self.name && peer.selectsLocal(node.labels, node.name))
-    .flatMap(node => nodeSessions(node, input, name, spec.filters ?? [], options));
+    .flatMap(node =>
+      nodeSessions(node, input, { owner: name, filters: spec.filters ?? [], options, bfd: spec.bfd }),
+    );
 }
 
 /**
@@ -257,5 +283,7 @@ function mesh(input: PeersInput): ResolvedPeer[] {
   };
   return input.nodes
     .filter(node => node.name !== input.self.name && inMesh(input.self, node, automatic))
-    .flatMap(node => nodeSessions(node, input, undefined, [], options));
+    .flatMap(node =>
+      nodeSessions(node, input, { owner: undefined, filters: [], options, bfd: input.spec.nodeMeshBFD }),
+    );
 }

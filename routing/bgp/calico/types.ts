@@ -34,6 +34,18 @@ export interface SecretKeyRef {
   secretKeyRef?: { name: string; key: string };
 }
 
+/** podwire's own: Calico's open-source resources have no BFD (calico#4607). All optional; `{}` is BFD with the defaults. */
+export interface BfdSpec {
+  /** Go duration, `300ms` when absent. */
+  minimumSendInterval?: string;
+  /** Go duration, `300ms` when absent. */
+  minimumReceiveInterval?: string;
+  /** 3 when absent. */
+  multiplier?: number;
+  /** `Auto`: single hop (RFC 5881) to what is in the node's own subnet, multihop (RFC 5883) to the rest. */
+  hops?: 'Auto' | 'Single' | 'Multi';
+}
+
 export type BGPConfiguration = CalicoObject<{
   logSeverityScreen?: string;
   nodeToNodeMeshEnabled?: boolean;
@@ -47,6 +59,8 @@ export type BGPConfiguration = CalicoObject<{
   listenPort?: number;
   nodeMeshPassword?: SecretKeyRef;
   nodeMeshMaxRestartTime?: string;
+  /** podwire's own: BFD between the nodes of the mesh. */
+  nodeMeshBFD?: BfdSpec;
   bindMode?: 'None' | 'NodeIP';
   ignoredInterfaces?: string[];
   ipv4NormalRoutePriority?: number;
@@ -71,6 +85,8 @@ export type BGPPeer = CalicoObject<{
   reachableBy?: string;
   filters?: string[];
   reversePeering?: 'Auto' | 'Manual';
+  /** podwire's own. */
+  bfd?: BfdSpec;
 }>;
 
 export interface BGPFilterRule {

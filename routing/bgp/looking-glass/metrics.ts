@@ -30,6 +30,9 @@ export function bgpSamples(speaker: Speaker): Sample[] {
       Number(peer.state === 'Established'),
       labels,
     );
+    const path = peer.config.bfd === undefined ? undefined : speaker.pathState(peer.config.address);
+    if (path !== undefined)
+      add('gauge', 'bfd_up', '1 while BFD says that the path is up.', Number(path.state === 'Up'), labels);
     add('counter', 'sessions_established_total', 'Times the session came up.', peer.establishedCount, labels);
     add('counter', 'updates_received_total', 'UPDATE messages received.', peer.updatesReceived, labels);
     add('counter', 'malformed_attributes_total', 'RFC 7606 attribute errors.', neighbour.malformed, labels);

@@ -6,6 +6,7 @@ import type { Negotiated } from '../fsm/negotiate.ts';
 import type { Family } from '../packet/context.ts';
 import type { Neighbour } from '../speaker/neighbour.ts';
 import type { Speaker } from '../speaker/speaker.ts';
+import type { PathState } from '../speaker/speaker-options.ts';
 import type { NeighbourView, StatusView } from './views.ts';
 
 const iso = (ms: number): string => new Date(ms).toISOString();
@@ -51,7 +52,14 @@ function capabilityNames(negotiated: Negotiated | undefined): string[] {
   return names.filter(([has]) => has).map(([, name]) => name);
 }
 
-export function neighbourView(neighbour: Neighbour): NeighbourView {
+/** Asked for, and watched only while the session is up. */
+function bfdView(path: PathState | undefined): NeighbourView['bfd'] {
+  if (path === undefined) return { state: 'waits for the session' };
+  const { state, detectionMs, multihop } = path;
+  return { state, multihop, detectionMs };
+}
+
+export function neighbourView(neighbour: Neighbour, path?: PathState): NeighbourView {
   const { peer, source } = neighbour;
   const { negotiated } = peer;
   const advertised = (family: Family): number => neighbour.groups.get(family)?.size ?? 0;
@@ -72,6 +80,7 @@ export function neighbourView(neighbour: Neighbour): NeighbourView {
     reflectorClient: source.reflectorClient,
     holdTimeSeconds: negotiated === undefined ? undefined : negotiated.holdTimeMs / 1000,
     capabilities: capabilityNames(negotiated),
+    bfd: peer.config.bfd === undefined ? undefined : bfdView(path),
     staleSince: neighbour.staleSinceMs === undefined ? undefined : iso(neighbour.staleSinceMs),
     history: peer.history.map(({ atMs, state, reason }) => ({ at: iso(atMs), state, reason })),
   };
@@ -79,6 +88,6 @@ export function neighbourView(neighbour: Neighbour): NeighbourView {
 
 export function neighbourViews(speaker: Speaker): NeighbourView[] {
   return [...speaker.neighbours.values()]
-    .map(neighbourView)
+    .map(neighbour => neighbourView(neighbour, speaker.pathState(neighbour.peer.config.address)))
     .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
 }

@@ -31,6 +31,10 @@ export interface NeighbourView {
   readonly reflectorClient: boolean;
   readonly holdTimeSeconds: number | undefined;
   readonly capabilities: readonly string[];
+  /** RFC 5880; undefined where it was not asked for. */
+  readonly bfd:
+    | { readonly state: string; readonly multihop?: boolean; readonly detectionMs?: number }
+    | undefined;
   /** Its routes are kept over its restart since then (RFC 4724). */
   readonly staleSince: string | undefined;
   readonly history: readonly { readonly at: string; readonly state: SessionState; readonly reason: string }[];

@@ -41,8 +41,9 @@ export interface PeerConfig {
   readonly bfd?: BfdConfig;
 }
 
-/** RFC 5880, single hop (RFC 5881). */
+/** RFC 5880; single hop (RFC 5881), or with routers between (RFC 5883). */
 export interface BfdConfig {
+  readonly multihop: boolean;
   readonly transmitMs: number;
   readonly receiveMs: number;
   readonly multiplier: number;

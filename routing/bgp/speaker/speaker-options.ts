@@ -22,8 +22,19 @@ export interface SpeakerOptions {
   readonly deferralMs?: number;
 }
 
+/** What BFD says about the path to a peer, for the looking glass. */
+export interface PathState {
+  readonly state: 'AdminDown' | 'Down' | 'Init' | 'Up';
+  readonly multihop: boolean;
+  /** Silence for so long takes the path down; 0 before the peer has spoken. */
+  readonly detectionMs: number;
+}
+
 /** BFD as the speaker sees it; a path that goes down is told with Speaker.pathDown. */
 export interface PathWatch {
-  watch(peer: string, local: string, config: BfdConfig): Promise<void>;
+  /** Starts anew when the peer is watched already. Throws KernelError when a socket cannot be made. */
+  watch(peer: string, local: string, config: BfdConfig): void;
+  /** Ends it administratively: the peer takes it for no failure. */
   unwatch(peer: string): void;
+  state(peer: string): PathState | undefined;
 }

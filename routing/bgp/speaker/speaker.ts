@@ -32,7 +32,7 @@ import { BOTH_FAMILIES, localOpen } from './open.ts';
 import { Originated } from './originated.ts';
 import { Receiver, ReceiveScratch } from './receive.ts';
 import type { OriginatedRoute, SpeakerConfig } from './speaker-config.ts';
-import type { SpeakerOptions } from './speaker-options.ts';
+import type { PathState, SpeakerOptions } from './speaker-options.ts';
 
 const DEFAULT_DEFERRAL_MS = 3000;
 const COLLECT_EVERY_MS = 30_000;
@@ -165,18 +165,26 @@ export class Speaker implements PeerHandler {
     }
   }
 
-  /** BFD lost the peer (RFC 5882): its session ends now instead of at its hold timer, and its routes go. */
+  /** BFD lost the path (RFC 5882): sessions over it end now instead of at their hold timers, and their routes go. */
   pathDown(address: string): void {
-    this.#findByAddress(address)?.peer.bfdDown();
+    for (const { peer } of [...this.neighbours.values()])
+      if (peer.config.address === address && peer.config.bfd !== undefined) peer.bfdDown();
+  }
+
+  /** What BFD says about the path to a peer; undefined when it is not watched. */
+  pathState(address: string): PathState | undefined {
+    return this.#options.bfd?.state(address);
   }
 
   #watchPath(peer: Peer): void {
     const { bfd, address } = peer.config;
     const local = canonicalIp(peer.localAddress ?? '');
     if (bfd === undefined || local === undefined) return;
-    this.#options.bfd
-      ?.watch(address, local, bfd)
-      .catch((error: unknown) => this.#log.warn({ peer: peer.name, error }, 'BFD could not be started'));
+    try {
+      this.#options.bfd?.watch(address, local, bfd);
+    } catch (error) {
+      this.#log.warn({ peer: peer.name, error }, 'BFD could not be started');
+    }
   }
 
   /** Asks a peer for its routes again (RFC 2918); all of them when no name is given. */
@@ -263,6 +271,10 @@ export class Speaker implements PeerHandler {
       JSON.stringify([importPolicy, allowOwnAs, enforceFirstAs]);
     if (neighbour.receiver !== undefined && live(before) !== live(config)) this.#reimport(neighbour);
     const { negotiated } = neighbour.peer;
+    if (negotiated !== undefined && JSON.stringify(before.bfd) !== JSON.stringify(config.bfd)) {
+      this.#options.bfd?.unwatch(before.address);
+      this.#watchPath(neighbour.peer);
+    }
     const outgoing = ({ exportPolicy, nextHopMode }: PeerConfig): string =>
       JSON.stringify([exportPolicy, nextHopMode]);
     if (negotiated !== undefined && outgoing(before) !== outgoing(config)) {

@@ -274,21 +274,21 @@ protocol bfd { interface "*" { interval 100 ms; idle tx interval 300 ms; multipl
   const bfd = new BfdEndpoint({
     netns: pair.netns,
     log: silentLogger(),
-    onChange: (peer, state) => {
+    onChange: (peer, state, failed) => {
       states.push(state);
-      if (state === 'Down') speaker?.pathDown(peer);
+      if (failed) speaker?.pathDown(peer);
     },
   });
   using closing = new DisposableStack();
   closing.defer(() => bfd.close());
   speaker = await pair.start(
-    pair.config({ bfd: { transmitMs: 100, receiveMs: 100, multiplier: 3 } }),
+    pair.config({ bfd: { transmitMs: 100, receiveMs: 100, multiplier: 3, multihop: false } }),
     false,
     { bfd },
   );
   assert.equal(
     await eventually(
-      () => bfd.state(THEIRS.v4),
+      () => bfd.state(THEIRS.v4)?.state,
       state => state === 'Up',
     ),
     'Up',
