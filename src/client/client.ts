@@ -7,6 +7,7 @@ import type { ApiError } from '../lib/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { ClientConfig } from './kubeconfig.ts';
 import { groupVersionOf, RESOURCE, resourcePath, type TypedRef } from './resources.ts';
+import { ServedVersions, type Versioned } from './served-versions.ts';
 import { errorFromBody } from './status.ts';
 import {
   classifyTransportError,
@@ -108,6 +109,7 @@ export class KubeClient {
   readonly #userAgent: string;
   readonly #retries: number;
   readonly #log: Logger | undefined;
+  readonly #versions = new ServedVersions(path => this.#json('GET', path, {}));
 
   constructor(config: ClientConfig, options: KubeClientOptions = {}) {
     this.config = config;
@@ -124,12 +126,19 @@ export class KubeClient {
     options: CallOptions & { resourceVersion?: string } = {},
   ): Promise<Stored<T>> {
     const { resourceVersion, ...call } = options;
-    return this.#json('GET', resourcePath(ref, { namespace, name }), { ...call, query: { resourceVersion } });
+    return this.#call(ref, at =>
+      this.#json('GET', resourcePath(at.ref, { namespace, name }), { ...call, query: { resourceVersion } }),
+    );
   }
 
   list<T extends KubeObject>(ref: TypedRef<T>, options: ListOptions = {}): Promise<KubeList<T>> {
     const { namespace, signal, retries, ...query } = options;
-    return this.#json('GET', resourcePath(ref, { namespace }), { query: { ...query }, signal, retries });
+    return this.#versions.run(ref, async at => {
+      const path = resourcePath(at.ref, { namespace });
+      return at.readList(
+        await this.#json<KubeList<T>>('GET', path, { query: { ...query }, signal, retries }),
+      );
+    });
   }
 
   create<T extends KubeObject>(
@@ -139,21 +148,24 @@ export class KubeClient {
     options: Omit<WriteOptions, 'namespace'> & { name?: string } = {},
   ): Promise<Stored<T>> {
     const { subresource, name, ...rest } = options;
-    return this.#json('POST', resourcePath(ref, { namespace, name, subresource }), {
-      ...writeCall(rest),
-      body: JSON.stringify(typed(ref, object)),
-    });
+    return this.#call(ref, at =>
+      this.#json('POST', resourcePath(at.ref, { namespace, name, subresource }), {
+        ...writeCall(rest),
+        body: JSON.stringify(at.write(typed(ref, object))),
+      }),
+    );
   }
 
   /** PUT: the object's resourceVersion, where it has one, must still be the stored one (409 otherwise). */
   update<T extends KubeObject>(ref: TypedRef<T>, object: T, options: WriteOptions = {}): Promise<Stored<T>> {
     const namespace = options.namespace ?? object.metadata?.namespace;
-    const path = resourcePath(ref, {
-      namespace,
-      name: object.metadata?.name,
-      subresource: options.subresource,
-    });
-    return this.#json('PUT', path, { ...writeCall(options), body: JSON.stringify(typed(ref, object)) });
+    const where = { namespace, name: object.metadata?.name, subresource: options.subresource };
+    return this.#call(ref, at =>
+      this.#json('PUT', resourcePath(at.ref, where), {
+        ...writeCall(options),
+        body: JSON.stringify(at.write(typed(ref, object))),
+      }),
+    );
   }
 
   patch<T extends KubeObject>(
@@ -164,12 +176,14 @@ export class KubeClient {
   ): Promise<Stored<T>> {
     const { namespace, subresource } = options;
     const call = writeCall(options);
-    return this.#json('PATCH', resourcePath(ref, { namespace, name, subresource }), {
-      ...call,
-      query: { ...call.query, force: options.force },
-      headers: { 'content-type': PATCH_TYPE[options.type] },
-      body: JSON.stringify(patch),
-    });
+    return this.#call(ref, at =>
+      this.#json('PATCH', resourcePath(at.ref, { namespace, name, subresource }), {
+        ...call,
+        query: { ...call.query, force: options.force },
+        headers: { 'content-type': PATCH_TYPE[options.type] },
+        body: JSON.stringify(at.writePatch(patch)),
+      }),
+    );
   }
 
   /** The answer is the object on its way out (finalizers, grace period) or a Status. */
@@ -179,11 +193,13 @@ export class KubeClient {
     options: DeleteOptions = {},
   ): Promise<Stored<T> | Status> {
     const { namespace, signal, retries, ...rest } = options;
-    return this.#json('DELETE', resourcePath(ref, { namespace, name }), {
-      signal,
-      retries,
-      body: JSON.stringify({ kind: 'DeleteOptions', apiVersion: 'v1', ...rest }),
-    });
+    return this.#call(ref, at =>
+      this.#json('DELETE', resourcePath(at.ref, { namespace, name }), {
+        signal,
+        retries,
+        body: JSON.stringify({ kind: 'DeleteOptions', apiVersion: 'v1', ...rest }),
+      }),
+    );
   }
 
   /** Events from `resourceVersion` on (from "now" without one), bookmarks included. Ends when the server ends it. */
@@ -196,21 +212,27 @@ export class KubeClient {
     if (options.signal?.aborted) return;
     options.signal?.addEventListener('abort', stop, { once: true });
     try {
-      const response = await this.request('GET', resourcePath(ref, { namespace: options.namespace }), {
-        stream: true,
-        retries: 0,
-        signal: abort.signal,
-        query: {
-          watch: 'true',
-          allowWatchBookmarks: 'true',
-          timeoutSeconds: options.timeoutSeconds ?? 300 + Math.floor(Math.random() * 300),
-          resourceVersion: options.resourceVersion,
-          labelSelector: options.labelSelector,
-          fieldSelector: options.fieldSelector,
-        },
-      });
+      const { response, at } = await this.#versions.run(ref, async at => ({
+        response: await this.request('GET', resourcePath(at.ref, { namespace: options.namespace }), {
+          stream: true,
+          retries: 0,
+          signal: abort.signal,
+          query: {
+            watch: 'true',
+            allowWatchBookmarks: 'true',
+            timeoutSeconds: options.timeoutSeconds ?? 300 + Math.floor(Math.random() * 300),
+            resourceVersion: options.resourceVersion,
+            labelSelector: options.labelSelector,
+            fieldSelector: options.fieldSelector,
+          },
+        }),
+        at,
+      }));
       options.onOpen?.();
-      yield* readWatch<T>(response.body, options.idleMs ?? DEFAULT_IDLE_MS, reason => abort.abort(reason));
+      const idleMs = options.idleMs ?? DEFAULT_IDLE_MS;
+      const events = readWatch<T>(response.body, idleMs, reason => abort.abort(reason));
+      if (at.ref === ref) yield* events;
+      else for await (const event of events) yield { ...event, object: at.read(event.object) };
     } finally {
       options.signal?.removeEventListener('abort', stop);
       abort.abort();
@@ -285,6 +307,11 @@ export class KubeClient {
     const waitMs = retryAfterMs(response, error);
     if (mayRetry && waitMs !== undefined && waitMs <= MAX_RETRY_AFTER_MS) return waitMs;
     throw error;
+  }
+
+  /** A call whose answer is one object, in the version of it that this server has. */
+  #call<T extends KubeObject, R>(ref: TypedRef<T>, call: (at: Versioned<T>) => Promise<R>): Promise<R> {
+    return this.#versions.run(ref, async at => at.read(await call(at)));
   }
 
   async #json<R>(method: string, path: string, options: RequestOptions): Promise<R> {
