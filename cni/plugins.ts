@@ -3,7 +3,7 @@ import { dhcp } from './ipam/dhcp/dhcp.ts';
 import { HostLocal } from './ipam/host-local/host-local.ts';
 import { PodwireIpam } from './ipam/podwire/podwire-ipam.ts';
 import { staticIpam } from './ipam/static/static.ts';
-import { Bridge } from './main/bridge/bridge.ts';
+import { bridge } from './main/bridge/bridge.ts';
 import { dummy } from './main/dummy/dummy.ts';
 import { hostDevice } from './main/host-device/host-device.ts';
 import { ipvlan } from './main/ipvlan/ipvlan.ts';
@@ -22,7 +22,7 @@ import { vrf } from './meta/vrf/vrf.ts';
 import type { Plugin, PluginTable } from './runtime/plugin.ts';
 
 const ALL: readonly Plugin[] = [
-  new Bridge(),
+  bridge,
   loopback,
   new HostLocal(),
   staticIpam,

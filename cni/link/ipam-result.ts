@@ -1,19 +1,24 @@
-// From IPAM's answer to the result of a plugin with one interface, which is in the pod.
-import { CniError } from '../../src/lib/errors.ts';
+// From the addresses to the result of a plugin, whose first interfaces are the host's.
 import type { Link } from '../../src/linux/rtnetlink.ts';
-import { CNI_ERROR } from '../runtime/errors.ts';
 import type { Call } from '../runtime/plugin.ts';
 import { isEmptyDns, type Result } from '../runtime/result.ts';
 import { decodeDns } from '../runtime/result-versions.ts';
 
-export function singleInterfaceResult(call: Call, link: Link, ipam: Result, needsAddress: boolean): Result {
-  if (needsAddress && ipam.ips.length === 0)
-    throw new CniError(CNI_ERROR.INTERNAL, 'IPAM plugin returned missing IP config');
+type Described = Pick<Link, 'name' | 'mac' | 'mtuBytes'>;
+
+/** The pod's interface comes last and has the addresses; `dns` of the configuration comes before the IPAM's. */
+export function attachmentResult(
+  call: Call,
+  pod: Described,
+  addresses: Result,
+  onHost: readonly Described[] = [],
+): Result {
   const dns = decodeDns(call.config.fields('dns'));
+  const describe = ({ name, mac, mtuBytes }: Described) => ({ name, mac, mtu: mtuBytes });
   return {
-    interfaces: [{ name: link.name, mac: link.mac, mtu: link.mtuBytes, sandbox: call.netns }],
-    ips: ipam.ips.map(ip => ({ ...ip, interface: 0 })),
-    routes: [...ipam.routes],
-    dns: isEmptyDns(dns) ? ipam.dns : dns,
+    interfaces: [...onHost.map(describe), { ...describe(pod), sandbox: call.netns }],
+    ips: addresses.ips.map(ip => ({ ...ip, interface: onHost.length })),
+    routes: [...addresses.routes],
+    dns: isEmptyDns(dns) ? addresses.dns : dns,
   };
 }

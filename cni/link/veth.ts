@@ -84,11 +84,12 @@ function addVethLink(
       return name;
     } catch (error) {
       if (!hasCode(error, 'EEXIST')) throw error;
-      // Ours from an ADD that was killed: its pod end is gone or in another namespace, so nobody uses it.
       const found = host.getLink(name);
       if (found === undefined || attempt + 1 === NAME_ATTEMPTS) throw containerNameTaken(call, error);
-      if (found.alias === undefined || found.alias === attachmentAlias(call.networkName, call))
-        host.delLink(found.index);
+      const ours = found.alias === undefined || found.alias === attachmentAlias(call.networkName, call);
+      if (ours && found.lowerUp) throw alreadyAttached(call, name, error);
+      // Ours from an ADD that was killed: its pod end, in another namespace, never came up.
+      if (ours) host.delLink(found.index);
     }
   }
 }
@@ -98,9 +99,14 @@ function containerNameTaken(call: Call, cause: unknown): CniError {
   return new CniError(CNI_ERROR.INTERNAL, message, '', { cause });
 }
 
-/** Refuses an ADD whose interface is there already, before anything is allocated for it. */
-export function refuseExisting(call: Call, pod: Rtnetlink): void {
-  if (pod.getLink(call.ifName) !== undefined) throw containerNameTaken(call, undefined);
+/** A second ADD without a DEL, with another namespace, must not take the first one's link away. */
+function alreadyAttached(call: Call, hostName: string, cause: unknown): CniError {
+  return new CniError(
+    CNI_ERROR.INTERNAL,
+    `${call.ifName} of container ${call.containerId} already exists in another namespace`,
+    `its link on the host is ${hostName}; DEL removes it`,
+    { cause },
+  );
 }
 
 /**

@@ -22,7 +22,7 @@ export function ipamType(call: Call): string | undefined {
 }
 
 export async function ipamAdd(call: Call): Promise<Result> {
-  const type = requireType(call);
+  const type = requireIpamType(call);
   const result = await delegate(call, type, 'ADD');
   if (result === undefined) throw decodeError(`IPAM plugin ${type} printed no result`);
   return result;
@@ -34,23 +34,7 @@ export async function ipamForward(call: Call, command: Command): Promise<void> {
   if (type !== undefined) await delegate(call, type, command);
 }
 
-/** Runs `work` on the addresses IPAM gives; when it fails they are given back, and the first error is thrown. */
-export async function withIpam<T>(call: Call, work: (result: Result) => Promise<T>): Promise<T> {
-  const result = await ipamAdd(call);
-  try {
-    return await work(result);
-  } catch (error) {
-    await ipamForward(call, 'DEL').catch(cause => {
-      call.site.log.warn(
-        { err: cause, containerId: call.containerId },
-        'IPAM DEL after a failed ADD failed too',
-      );
-    });
-    throw error;
-  }
-}
-
-function requireType(call: Call): string {
+export function requireIpamType(call: Call): string {
   const type = ipamType(call);
   if (type === undefined) throw configError('ipam.type is missing');
   return type;

@@ -4,11 +4,10 @@
 import { CniError } from '../../../src/lib/errors.ts';
 import { requestedMac } from '../../link/requested-mac.ts';
 import { readIpMasq } from '../../nft/masquerade.ts';
+import { ipamType } from '../../runtime/delegate.ts';
 import { checkInterfaceName } from '../../runtime/environment.ts';
 import { CNI_ERROR, configError } from '../../runtime/errors.ts';
 import type { Call } from '../../runtime/plugin.ts';
-import type { ResultDns } from '../../runtime/result.ts';
-import { decodeDns } from '../../runtime/result-versions.ts';
 
 export interface BridgeConfig {
   bridge: string;
@@ -23,8 +22,6 @@ export interface BridgeConfig {
   portIsolation: boolean;
   ipMasq: boolean;
   mac: string | undefined;
-  hasIpam: boolean;
-  dns: ResultDns;
 }
 
 export function readBridgeConfig(call: Call): BridgeConfig {
@@ -36,8 +33,7 @@ export function readBridgeConfig(call: Call): BridgeConfig {
   if (hairpinMode && promiscMode)
     throw configError('cannot set hairpin mode and promiscuous mode at the same time');
   const disableContainerInterface = config.boolean('disableContainerInterface') ?? false;
-  const hasIpam = (config.fields('ipam')?.string('type') ?? '') !== '';
-  if (disableContainerInterface && hasIpam)
+  if (disableContainerInterface && ipamType(call) !== undefined)
     throw configError('cannot use IPAM when disableContainerInterface flag is set');
   for (const key of ['vlan', 'vlanTrunk', 'macspoofchk'])
     if (config.raw(key)) throw new CniError(CNI_ERROR.UNSUPPORTED_FIELD, `bridge: ${key} is not supported`);
@@ -59,8 +55,6 @@ export function readBridgeConfig(call: Call): BridgeConfig {
     portIsolation: config.boolean('portIsolation') ?? false,
     ipMasq: readIpMasq(config),
     mac: requestedMac(call),
-    hasIpam,
-    dns: decodeDns(config.fields('dns')),
   };
 }
 

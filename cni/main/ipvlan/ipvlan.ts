@@ -4,7 +4,6 @@ import type { IpvlanMode } from '../../../src/codec/netlink/link.ts';
 import { type MasterChoice, readMasterChoice } from '../../link/master.ts';
 import { gone, setIfThere } from '../../link/pod-interface.ts';
 import { podLinkPlugin } from '../../link/pod-link-plugin.ts';
-import { ipamType } from '../../runtime/delegate.ts';
 import { configError } from '../../runtime/errors.ts';
 import { type Call, prevResult } from '../../runtime/plugin.ts';
 
@@ -38,8 +37,8 @@ export const ipvlan = podLinkPlugin<IpvlanConfig>({
   read: readIpvlanConfig,
   master: config => config,
   spec: config => ({ ipvlan: { mode: config.mode } }),
-  inherited(call) {
-    const before = ipamType(call) === undefined ? prevResult(call) : undefined;
+  withoutIpam(call) {
+    const before = prevResult(call);
     return before === undefined || before.ips.length === 0 ? undefined : before;
   },
   prepare(podNetns, ifName) {

@@ -1,30 +1,16 @@
 // The tap plugin: a tap device in the pod for a process (a virtual machine monitor) that opens it, optionally as a port of
 // a bridge that is in the pod too. It dies with the pod's namespace.
 import { CniError } from '../../../src/lib/errors.ts';
-import type { Netns } from '../../../src/linux/netns.ts';
-import { Rtnetlink } from '../../../src/linux/rtnetlink.ts';
+import type { Link, Rtnetlink } from '../../../src/linux/rtnetlink.ts';
 import { createTap } from '../../../src/linux/tap.ts';
-import { singleInterfaceResult } from '../../link/ipam-result.ts';
-import {
-  checkPodInterface,
-  configurePodInterface,
-  gone,
-  preparePodInterface,
-} from '../../link/pod-interface.ts';
+import { attachmentResult } from '../../link/ipam-result.ts';
+import { linkPlugin, type Sides } from '../../link/link-plugin.ts';
+import { configurePodInterface, gone, preparePodInterface } from '../../link/pod-interface.ts';
 import { requestedMac } from '../../link/requested-mac.ts';
 import { ignoreMissing } from '../../link/veth.ts';
-import { ipamForward, ipamType, withIpam } from '../../runtime/delegate.ts';
 import { CNI_ERROR, configError } from '../../runtime/errors.ts';
-import {
-  type Call,
-  openPodNetns,
-  type Plugin,
-  podNetnsIfThere,
-  requirePrevResult,
-  validAttachments,
-} from '../../runtime/plugin.ts';
-import { emptyResult, type Result } from '../../runtime/result.ts';
-import { CNI_VERSIONS } from '../../runtime/versions.ts';
+import type { Call } from '../../runtime/plugin.ts';
+import { emptyResult } from '../../runtime/result.ts';
 
 interface TapConfig {
   multiQueue: boolean;
@@ -49,63 +35,40 @@ function readTapConfig(call: Call): TapConfig {
   };
 }
 
-export const tap: Plugin = {
+export const tap = linkPlugin<TapConfig, Link>({
   name: 'tap',
-  versions: CNI_VERSIONS,
+  read: readTapConfig,
+  withoutIpam: emptyResult,
+  create: makeTap,
 
-  async add(call: Call): Promise<Result> {
-    const config = readTapConfig(call);
-    using podNetns = openPodNetns(call);
-    using pod = Rtnetlink.open(podNetns);
-    if (pod.getLink(call.ifName) !== undefined)
-      throw configError(`${call.ifName} already exists in the container`);
-    const attach = async (ipam: Result) => attachPod(call, config, pod, podNetns, ipam);
-    return await (ipamType(call) === undefined ? attach(emptyResult()) : withIpam(call, attach));
+  configure(call, _config, { pod, podNetns }, link, addresses) {
+    const result = attachmentResult(call, link, addresses);
+    preparePodInterface(podNetns, call.ifName, result);
+    configurePodInterface(pod, call.ifName, result, { linkIndex: link.index });
+    return result;
   },
 
-  async del(call: Call): Promise<void> {
-    using podNetns = podNetnsIfThere(call);
-    if (podNetns !== undefined) {
-      using pod = Rtnetlink.open(podNetns);
-      const link = pod.getLink(call.ifName);
-      if (link?.kind === 'tun') ignoreMissing(() => pod.delLink(link.index));
-    }
-    await ipamForward(call, 'DEL');
+  remove(call, { pod }) {
+    if (pod !== undefined) removeTap(pod, call.ifName);
   },
 
-  async check(call: Call): Promise<void> {
-    const config = readTapConfig(call);
-    const result = requirePrevResult(call);
-    await ipamForward(call, 'CHECK');
-    using podNetns = openPodNetns(call);
-    using pod = Rtnetlink.open(podNetns);
-    checkPodInterface(call, pod, result);
+  check(call, config, { pod }) {
     const link = pod.getLink(call.ifName);
     if (link?.kind !== 'tun') throw gone(`${call.ifName} is not a tap device`);
     if (config.bridge !== undefined && link.masterIndex !== pod.getLink(config.bridge)?.index)
       throw gone(`${call.ifName} is not a port of ${config.bridge}`);
   },
+});
 
-  async status(call: Call): Promise<void> {
-    readTapConfig(call);
-    await ipamForward(call, 'STATUS');
-  },
-
-  async gc(call: Call): Promise<void> {
-    validAttachments(call.config);
-    await ipamForward(call, 'GC');
-  },
-};
-
-function attachPod(call: Call, config: TapConfig, pod: Rtnetlink, podNetns: Netns, ipam: Result): Result {
+function makeTap(call: Call, config: TapConfig, { pod, podNetns }: Sides): Link {
+  if (config.bridge !== undefined && pod.getLink(config.bridge)?.kind !== 'bridge')
+    throw configError(`${config.bridge} in the container is not a bridge`);
   createTap(podNetns, call.ifName, {
     multiQueue: config.multiQueue,
     ...(config.owner === undefined ? {} : { owner: config.owner }),
     ...(config.group === undefined ? {} : { group: config.group }),
   });
   try {
-    if (config.bridge !== undefined && pod.getLink(config.bridge)?.kind !== 'bridge')
-      throw configError(`${config.bridge} in the container is not a bridge`);
     pod.setLink(call.ifName, {
       ...(config.mac === undefined ? {} : { mac: config.mac }),
       ...(config.mtuBytes === undefined ? {} : { mtuBytes: config.mtuBytes }),
@@ -113,12 +76,14 @@ function attachPod(call: Call, config: TapConfig, pod: Rtnetlink, podNetns: Netn
     });
     const link = pod.getLink(call.ifName);
     if (link === undefined) throw gone(`tap ${call.ifName} disappeared while it was being set up`);
-    const result = singleInterfaceResult(call, link, ipam, ipamType(call) !== undefined);
-    preparePodInterface(podNetns, call.ifName, result);
-    configurePodInterface(pod, call.ifName, result);
-    return result;
+    return link;
   } catch (error) {
-    ignoreMissing(() => pod.delLink(call.ifName));
+    removeTap(pod, call.ifName);
     throw error;
   }
+}
+
+function removeTap(pod: Rtnetlink, name: string): void {
+  const link = pod.getLink(name);
+  if (link?.kind === 'tun') ignoreMissing(() => pod.delLink(link.index));
 }

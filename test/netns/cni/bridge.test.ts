@@ -91,7 +91,9 @@ test('a second ADD is refused and changes nothing', { skip }, async () => {
   const first = await host.ok('ADD', request);
   const second = await host.run('ADD', request);
   assert.equal(second.code, 1);
-  assert.match(String(second.json.msg), /eth0\) already exists/);
+  assert.match(String(second.json.msg), /eth0 already exists/);
+  const elsewhere = await host.run('ADD', { ...request, netns: host.addPod() });
+  assert.match(String(elsewhere.json.msg), /eth0 of container twice already exists in another namespace/);
   await host.ok('CHECK', { ...request, config: config({ prevResult: first }) });
   await host.ok('DEL', request);
   assert.deepEqual(reservations(), []);

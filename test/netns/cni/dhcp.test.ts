@@ -1,5 +1,5 @@
-// The dhcp plugin and its daemon against busybox udhcpd: a server namespace, a veth, host-device moves one end into the
-// pod. vlan and ipvlan with dhcp run in test/netns/cni-uml.
+// The dhcp plugin and its daemon against busybox udhcpd in a namespace of its own: host-device moves one end of a veth into
+// the pod; bridge and macvlan are connected to it by another. vlan and ipvlan with dhcp run in test/netns/cni-uml.
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -98,11 +98,50 @@ test('ADD takes a lease, CHECK sees it, DEL releases it', { skip }, async () => 
   const checked = { config: { ...conf, prevResult: result }, netns, env };
   await host.ok('CHECK', checked);
 
-  // As a main plugin calls it: while the interface is there.
-  await host.ok('DEL', { plugin: 'dhcp', config: conf, netns, env });
+  await host.ok('DEL', { config: conf, netns, env });
   assert.match(await server.leases(), /web-0 +expired/);
   assert.deepEqual(leaseFiles(), []);
   await host.ok('DEL', { config: conf, netns, env });
+});
+
+test('bridge and macvlan: the link is there before the lease and until its release', { skip }, async () => {
+  await host.sh(
+    `ip link add lan0 type bridge; ip link set lan0 up
+     for n in 1 2; do
+       ip link add up$n type veth peer name lan$n netns ${serverNs.split('/').at(-1)}; ip link set up$n up
+     done
+     ip link set up1 master lan0`,
+  );
+  await host.sh('for n in 1 2; do ip link set lan$n master br0 up; done', serverNs);
+  for (const main of [
+    { type: 'bridge', bridge: 'lan0' },
+    { type: 'macvlan', master: 'up2' },
+  ]) {
+    const netns = host.addPod();
+    const { device: _, ...conf } = { ...config(''), ...main };
+    const env = { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAME=on-${main.type}` };
+    conf.ipam = {
+      ...(conf.ipam as Record<string, unknown>),
+      provide: [{ option: 'host-name', fromArg: 'K8S_POD_NAME' }],
+    };
+    const result = await host.ok('ADD', { config: conf, netns, env, id: main.type });
+    const address = (result.ips as { address: string }[])[0]!.address;
+    assert.match(address, /^10\.66\.0\.1[0-2][0-9]\/24$/);
+    assert.match(await host.sh('ip -br addr show eth0', netns), new RegExp(address));
+    assert.match(await host.sh('busybox ping -c 1 -W 2 10.66.0.1', netns), / 0% packet loss/);
+    await host.ok('CHECK', { config: { ...conf, prevResult: result }, netns, env, id: main.type });
+    await host.ok('DEL', { config: conf, netns, env, id: main.type });
+    assert.match(await server.leases(), new RegExp(`on-${main.type} +expired`));
+    assert.equal((await host.sh('ip -br link show eth0 2>/dev/null', netns)).trim(), '');
+    assert.deepEqual(leaseFiles(), []);
+    // No daemon there: the link goes too.
+    const before = await host.sh('ip -br link');
+    const other = { ...conf, ipam: { type: 'dhcp', daemonSocketPath: join(host.directory, 'none.sock') } };
+    const failed = await host.run('ADD', { config: other, netns, id: 'unlucky' });
+    assert.equal(failed.json.code, 11, failed.stdout);
+    assert.equal(await host.sh('ip -br link'), before);
+    assert.equal((await host.sh('ip -br link show eth0 2>/dev/null', netns)).trim(), '');
+  }
 });
 
 test('a restarted daemon keeps its leases, GC releases those of pods that are gone', { skip }, async () => {
