@@ -228,6 +228,31 @@ test('reflectors chosen by podwire: everybody with them, and nobody else with an
   assert.deepEqual(counts.filter(count => count === 3).length, 9);
 });
 
+test('BFD: of a peer, of the mesh; single hop in the own subnet; what makes no sense is named and replaced', () => {
+  const peer = (bfd: object) => ({
+    metadata: { name: 'tor' },
+    spec: { peerIP: '10.1.0.254', asNumber: 65000, bfd },
+  });
+  const plan = planBgp(
+    input({
+      configurations: [{ metadata: { name: 'default' }, spec: { nodeMeshBFD: { multiplier: 5 } } }],
+      peers: [peer({ minimumSendInterval: '100ms', minimumReceiveInterval: '1.5s', hops: 'Multi' })],
+    }),
+  );
+  const bfdOf = (address: string) => plan.config?.peers.find(one => one.address === address)?.bfd;
+  assert.deepEqual(bfdOf('10.1.0.254'), { transmitMs: 100, receiveMs: 1500, multiplier: 3, multihop: true });
+  const mesh = { transmitMs: 300, receiveMs: 300, multiplier: 5 };
+  assert.deepEqual(bfdOf('10.1.0.2'), { ...mesh, multihop: false });
+  assert.deepEqual(bfdOf('10.2.0.3'), { ...mesh, multihop: true }, 'another subnet: RFC 5883');
+  const bad = planBgp(input({ peers: [peer({ minimumSendInterval: '1ms', multiplier: 0 })] }));
+  assert.deepEqual(
+    bad.problems.map(({ kind, name, reason }) => [kind, name, reason]),
+    [['BGPPeer', 'tor', 'InvalidBFD']],
+  );
+  const used = bad.config?.peers.find(one => one.address === '10.1.0.254')?.bfd;
+  assert.deepEqual(used, { transmitMs: 300, receiveMs: 300, multiplier: 3, multihop: false });
+});
+
 test('export: own routes and pools, nothing hidden, nothing inside our own blocks, nothing else', () => {
   const pools = [
     { metadata: { name: 'p1' }, spec: { cidr: '192.168.0.0/16' } },
