@@ -7,15 +7,8 @@ import { formatCidr } from '../src/lib/cidr.ts';
 import { errorMessage, PodwireError } from '../src/lib/errors.ts';
 import { type Problem, problemKey } from '../src/lib/problem.ts';
 import type { Logger } from '../src/observe/log.ts';
-import {
-  DEFAULT_NODE_RULES,
-  type KnownWays,
-  leaseRules,
-  type NodeRules,
-  type OverlayPlan,
-  planOverlay,
-} from './plan.ts';
-import { DEFAULT_ANNOTATION_PREFIX, leaseKey, type NodeLease, readLease } from './subnet/annotations.ts';
+import { DEFAULT_NODE_RULES, leaseRules, type NodeRules, type OverlayPlan, OverlayPlanner } from './plan.ts';
+import { DEFAULT_ANNOTATION_PREFIX, type LeaseRules, leaseKey, readLease } from './subnet/annotations.ts';
 import { type NetConf, underlayConflict } from './subnet/net-conf.ts';
 import type { Peer } from './subnet/peers.ts';
 import { type NodeStatusPatch, planPublication, planSelf, type Self } from './subnet/self.ts';
@@ -44,12 +37,6 @@ export interface OverlayOptions {
   now?: () => Date;
 }
 
-interface KnownNode {
-  key: string;
-  lease?: NodeLease;
-  problems: Problem[];
-}
-
 export interface OverlayStatus {
   ready: boolean;
   /** Why it is not ready, in a sentence. */
@@ -76,9 +63,13 @@ function keepUnchanged(before: KernelState, now: KernelState): KernelState {
 export class Overlay {
   readonly #options: OverlayOptions;
   readonly #prefix: string;
-  readonly #known = new Map<string, KnownNode>();
+  readonly #leaseRules: LeaseRules;
+  readonly #planner: OverlayPlanner;
+  /** What each node last said, as a key. */
+  readonly #known = new Map<string, string>();
+  /** What is wrong with what a node says. */
+  readonly #faults = new Map<string, Problem[]>();
   #underlay: Underlay;
-  #ways: KnownWays = new WeakMap();
   #node: Node | undefined;
   #nodeKey: string | undefined;
   #status: OverlayStatus = { ready: false, reason: 'no nodes seen yet', peers: [], problems: [] };
@@ -96,6 +87,8 @@ export class Overlay {
     this.#options = options;
     this.#prefix = options.annotationPrefix ?? DEFAULT_ANNOTATION_PREFIX;
     this.#underlay = options.underlay;
+    this.#leaseRules = leaseRules(options.config, this.#prefix);
+    this.#planner = new OverlayPlanner(options.config, { ...DEFAULT_NODE_RULES, ...options.rules });
     const conflict = underlayConflict(options.config, options.underlay.addresses);
     if (conflict) throw new PodwireError('NETWORK_CONFLICT', `net-conf.json: ${conflict}`);
   }
@@ -118,21 +111,27 @@ export class Overlay {
       return;
     }
     const key = leaseKey(node, this.#prefix);
-    if (this.#known.get(name)?.key === key) return;
-    this.#known.set(name, { key, ...readLease(node, leaseRules(this.#options.config, this.#prefix)) });
+    if (this.#known.get(name) === key) return;
+    this.#known.set(name, key);
+    const { lease, problems } = readLease(node, this.#leaseRules);
+    this.#planner.setLease(name, lease);
+    if (problems.length > 0) this.#faults.set(name, problems);
+    else this.#faults.delete(name);
     this.#changed();
   }
 
   deleteNode(name: string): void {
     if (name === this.#options.nodeName) return;
-    if (this.#known.delete(name)) this.#changed();
+    if (!this.#known.delete(name)) return;
+    this.#faults.delete(name);
+    this.#planner.setLease(name, undefined);
+    this.#changed();
   }
 
   /** The host's own link, address or MTU changed. */
   setUnderlay(underlay: Underlay): void {
     if (JSON.stringify(underlay) === JSON.stringify(this.#underlay)) return;
     this.#underlay = underlay;
-    this.#ways = new WeakMap();
     this.#changed();
   }
 
@@ -167,8 +166,8 @@ export class Overlay {
     let plan: OverlayPlan;
     try {
       self = planSelf(this.#node, config, this.#underlay, this.#prefix);
-      const rules = { ...DEFAULT_NODE_RULES, ...this.#options.rules };
-      plan = planOverlay(self, this.#leases(), config, this.#underlay, rules, this.#ways);
+      this.#planner.setSelf(self, this.#underlay);
+      plan = this.#planner.plan();
     } catch (error) {
       // The kernel keeps the last good state: an API object that lost its podCIDR must not cut running pods off.
       const problem = {
@@ -181,7 +180,7 @@ export class Overlay {
       this.#report([problem]);
       return;
     }
-    const problems = [...[...this.#known.values()].flatMap(known => known.problems), ...plan.problems];
+    const problems = [...[...this.#faults.values()].flat(), ...plan.problems];
     this.#status = { ready: true, self, peers: plan.peers, problems, mtuBytes: plan.mtuBytes };
     this.#desired = keepUnchanged(this.#desired, plan.state);
     this.#options.setDesired(this.#desired);
@@ -189,10 +188,6 @@ export class Overlay {
     this.#report(problems);
     this.#emitSubnetEnv(self, plan.mtuBytes);
     this.#publish();
-  }
-
-  *#leases(): Iterable<NodeLease> {
-    for (const known of this.#known.values()) if (known.lease) yield known.lease;
   }
 
   #report(problems: Problem[]): void {

@@ -39,6 +39,7 @@ export interface VtepData {
 
 /** One address family of one node, checked. */
 export interface FamilyLease {
+  node: string;
   family: IpFamily;
   /** Canonical pod CIDR. */
   subnet: string;
@@ -183,7 +184,13 @@ export function readLease(node: Node, rules: LeaseRules): { lease?: NodeLease; p
       refuse('BadPublicIP', `annotation ${publicName} ${publicIp}`);
       continue;
     }
-    const lease: FamilyLease = { family: cidr.family, subnet: formatCidr(cidr), cidr, publicIp: publicIp.ip };
+    const lease: FamilyLease = {
+      node: name,
+      family: cidr.family,
+      subnet: formatCidr(cidr),
+      cidr,
+      publicIp: publicIp.ip,
+    };
     if (rules.backendType === 'vxlan') {
       const dataName = v6 ? ANNOTATION.backendV6Data : ANNOTATION.backendData;
       const vtep = parseVtepData(read(dataName));

@@ -16,6 +16,8 @@ export const NODE_ANNOTATION = {
   ipv4TunnelAddress: `${A}IPv4IPIPTunnelAddr`,
   ipv4VxlanTunnelAddress: `${A}IPv4VXLANTunnelAddr`,
   vxlanTunnelMac: `${A}VXLANTunnelMACAddr`,
+  ipv6VxlanTunnelAddress: `${A}IPv6VXLANTunnelAddr`,
+  vxlanTunnelMacV6: `${A}VXLANTunnelMACAddrV6`,
 } as const;
 
 /** Nodes with this label announce no services. */

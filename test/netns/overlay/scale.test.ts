@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Overlay } from '../../../routing/overlay.ts';
 import { parseNetConf } from '../../../routing/subnet/net-conf.ts';
-import { NEXTHOP_OBJECTS_FROM } from '../../../routing/vxlan/plan.ts';
+import { NEXTHOP_OBJECTS_FROM } from '../../../routing/way-table.ts';
 import { KernelReconciler, type Repair } from '../../../src/kernel/reconciler.ts';
 import { Ethtool } from '../../../src/linux/ethtool.ts';
 import { silentLogger } from '../../../src/observe/log.ts';

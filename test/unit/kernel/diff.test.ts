@@ -248,3 +248,17 @@ test('two rooms that differ over one object: the room named first wins, and it i
   assert.equal(index.objects.sysctl.get('net/ipv4/ip_forward')?.value, '0');
   assert.deepEqual(index.conflicts, []);
 });
+
+test('the settings of a device that is about to be made are written with it, whatever they look like now', () => {
+  const sysctls = [
+    { path: 'net/ipv6/conf/vx0/accept_ra', value: '0', optional: true },
+    { path: 'net/ipv6/conf/vx1/accept_ra', value: '0', optional: true },
+  ];
+  const actions = (observed: KernelState): string[] =>
+    diffState({ links: [vxlan()], sysctls }, { ...observed, sysctls }, OWNED).map(
+      op => `${op.action} ${op.key}`,
+    );
+  assert.deepEqual(actions({}), ['add vx0', 'add net/ipv6/conf/vx0/accept_ra']);
+  assert.deepEqual(actions({ links: [vxlan(4789)] }), ['change vx0', 'add net/ipv6/conf/vx0/accept_ra']);
+  assert.deepEqual(actions({ links: [vxlan()] }), []);
+});

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { leaseRules, type OverlayPlan, planOverlay } from '../../../routing/plan.ts';
+import { leaseRules, type OverlayPlan, OverlayPlanner, planOverlay } from '../../../routing/plan.ts';
 import { readLease } from '../../../routing/subnet/annotations.ts';
 import { type NetConf, parseNetConf } from '../../../routing/subnet/net-conf.ts';
 import { planSelf } from '../../../routing/subnet/self.ts';
 import type { Underlay } from '../../../routing/subnet/underlay.ts';
-import { NEXTHOP_OBJECTS_FROM } from '../../../routing/vxlan/plan.ts';
+import { NEXTHOP_OBJECTS_FROM } from '../../../routing/way-table.ts';
 import type { Node } from '../../../src/api/types.ts';
 import type { Problem } from '../../../src/lib/problem.ts';
 import { assertGolden } from '../../harness/golden.ts';
@@ -345,9 +345,12 @@ test('crossing the number of peers where next-hop objects begin, and back', () =
   const self = planSelf(makeNode('a', { podCidrs: ['10.255.1.0/24'] }), config, UNDERLAY, PREFIX);
   const rules = leaseRules(config, PREFIX);
   const leases = Array.from({ length: NEXTHOP_OBJECTS_FROM }, (_, n) => readLease(nthNode(n), rules).lease!);
-  const known = new WeakMap();
-  const at = (count: number) =>
-    planOverlay(self, leases.slice(0, count), config, UNDERLAY, undefined, known).state;
+  const planner = new OverlayPlanner(config);
+  planner.setSelf(self, UNDERLAY);
+  const at = (count: number) => {
+    for (const [n, lease] of leases.entries()) planner.setLease(lease.node, n < count ? lease : undefined);
+    return planner.plan().state;
+  };
   const few = at(NEXTHOP_OBJECTS_FROM - 1);
   assert.equal(few.nexthops, undefined);
   assert.ok(few.routes?.every(route => route.gateway !== undefined && route.onlink));
