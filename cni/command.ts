@@ -2,14 +2,16 @@
 //
 //   podwire cni add|check|del|gc|status|version NETWORK [NETNS]     as cnitool: NETCONFPATH, CNI_PATH, CNI_IFNAME,
 //                                                                   CNI_ARGS, CAP_ARGS and CNI_CONTAINERID in the environment
-//   podwire cni serve [--socket PATH]                               answers launchers until it is told to stop
-//   podwire cni dhcp [--socketpath PATH] …                          keeps the leases of the dhcp plugin
+//   podwire cni serve [--socket PATH] [--no-dhcp]                   answers launchers until it is told to stop, and keeps
+//                                                                   the leases of the dhcp plugin
+//   podwire cni dhcp [--socketpath PATH] …                          keeps the leases only
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createLogger } from '../src/observe/log.ts';
 import { runDhcpDaemon } from './ipam/dhcp/command.ts';
+import { DEFAULT_DHCP_SOCKET, DEFAULT_DHCP_STATE } from './ipam/dhcp/config.ts';
 import { errorJson, toCniError } from './runtime/errors.ts';
 import { Fields, type JsonObject } from './runtime/fields.ts';
 import { findNetworkList } from './runtime/network-list.ts';
@@ -20,7 +22,7 @@ import { CniServer, DEFAULT_CNI_SOCKET } from './runtime/server.ts';
 const USAGE = `usage: podwire cni add|check|del NETWORK NETNS
        podwire cni gc NETWORK [CONTAINER/IFNAME ...]     what is not named is removed
        podwire cni status|version NETWORK
-       podwire cni serve [--socket PATH]
+       podwire cni serve [--socket PATH] [--no-dhcp]
        podwire cni dhcp [--socketpath PATH] [--statedir DIR] [--pidfile PATH] [--hostprefix DIR] [--broadcast]
                         [--timeout 10s] [--resendmax 62s]
 environment: NETCONFPATH (/etc/cni/net.d), CNI_PATH, CNI_IFNAME (eth0), CNI_ARGS, CAP_ARGS (JSON), CNI_CONTAINERID,
@@ -129,9 +131,16 @@ function readAttachment(text: string): Attachment {
 }
 
 async function serve(argv: readonly string[], environment: Environment): Promise<number> {
-  const { values } = parseArgs({ args: [...argv], options: { socket: { type: 'string' } } });
+  const { values } = parseArgs({
+    args: [...argv],
+    options: { socket: { type: 'string' }, 'no-dhcp': { type: 'boolean', default: false } },
+  });
   const socketPath = values.socket ?? (environment.PODWIRE_CNI_SOCKET || DEFAULT_CNI_SOCKET);
-  const server = new CniServer({ socketPath, log: createLogger({ component: 'cni' }) });
+  const server = new CniServer({
+    socketPath,
+    ...(values['no-dhcp'] ? {} : { dhcp: { socketPath: DEFAULT_DHCP_SOCKET, stateDir: DEFAULT_DHCP_STATE } }),
+    log: createLogger({ component: 'cni' }),
+  });
   await server.start();
   await Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);
   await server.stop();

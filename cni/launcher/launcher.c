@@ -1,6 +1,7 @@
 // The CNI plugin binary: one static program under many names (bridge, host-local, …). It hands its environment, its
 // stdin and the network namespaces it sees to the resident server over a Unix socket and prints the server's answer.
 // Without a server it executes the same plugins with node. It parses no configuration and touches no network.
+// `dhcp daemon` is the DHCP daemon, with node.
 //
 // Build: gcc -O2 -static -s -Wall -Wextra -o dist/cni/<plugin> cni/launcher/launcher.c
 //
@@ -27,10 +28,14 @@
 #include <unistd.h>
 
 #define GREETING "PWCNI 1\n"
-#define DEFAULT_SOCKET "/run/podwire/cni.sock"
+// Tried in this order when PODWIRE_CNI_SOCKET is not set: conmon, for one, runs plugins with an environment of its own.
+#define SOCKET_BESIDE "/cni.sock"
+#define SERVE_SOCKET "/run/podwire/cni.sock"
+#define AGENT_SOCKET "/var/lib/podwire/agent/cni.sock"
 #define MAX_STDIN (4u << 20)
 #define MAX_ENVIRONMENT (256u << 10)
 #define MAX_ANSWER (64u << 20)
+#define MAX_ARGUMENTS 32
 // Long enough for a server on an overloaded machine: every node process started beside it makes that worse.
 #define GREETING_TIMEOUT_MS 10000
 #define ANSWER_TIMEOUT_MS 150000
@@ -130,6 +135,17 @@ static int connect_server(const char *path) {
   return -1;
 }
 
+static int find_server(const char *directory) {
+  const char *chosen = getenv("PODWIRE_CNI_SOCKET");
+  if (chosen && *chosen) return connect_server(chosen);
+  char beside[4096 + sizeof(SOCKET_BESIDE)];
+  snprintf(beside, sizeof(beside), "%s" SOCKET_BESIDE, directory);
+  int fd = connect_server(beside);
+  if (fd < 0) fd = connect_server(SERVE_SOCKET);
+  if (fd < 0) fd = connect_server(AGENT_SOCKET);
+  return fd;
+}
+
 // The request's head and environment. A huge environment is cut down to what plugins and delegates need.
 static void append_head(struct buffer *b, const char *plugin, const char *exe) {
   char line[128];
@@ -169,8 +185,10 @@ static void own_path(char *exe, size_t size, char *directory) {
   if (slash) *slash = 0;
 }
 
-// Never returns: the same plugin code in a node process of its own, 20 times slower than the server.
-static int run_node(const char *plugin, const char *directory, const char *exe, const struct buffer *input) {
+// Never returns: the same plugin code in a node process of its own, 20 times slower than the server. `input`, if any, becomes
+// its stdin; `rest` are further arguments.
+static int run_node(const char *plugin, const char *directory, const char *exe, const struct buffer *input,
+                    char **rest) {
   char script[8192], node[8192];
   const char *from = getenv("PODWIRE_CNI_FALLBACK");
   if (from && *from) snprintf(script, sizeof(script), "%s", from);
@@ -186,14 +204,17 @@ static int run_node(const char *plugin, const char *directory, const char *exe, 
 #else
   const char *arch = "x64";
 #endif
-  int memory = memfd_create("cni-stdin", MFD_CLOEXEC);
-  if (memory < 0) return fail(5, "podwire launcher: memfd_create failed", strerror(errno));
-  write_all(memory, input->data, input->length);
-  lseek(memory, 0, SEEK_SET);
-  dup2(memory, 0);
+  if (input) {
+    int memory = memfd_create("cni-stdin", MFD_CLOEXEC);
+    if (memory < 0) return fail(5, "podwire launcher: memfd_create failed", strerror(errno));
+    write_all(memory, input->data, input->length);
+    lseek(memory, 0, SEEK_SET);
+    dup2(memory, 0);
+  }
   setenv("PODWIRE_CNI_PLUGIN", plugin, 1);
   setenv("PODWIRE_CNI_EXE", exe, 1);
-  char *argv[] = {"node", "--disable-warning=ExperimentalWarning", script, NULL};
+  char *argv[MAX_ARGUMENTS + 4] = {"node", "--disable-warning=ExperimentalWarning", script};
+  for (int i = 0; i < MAX_ARGUMENTS && rest[i]; i++) argv[3 + i] = rest[i];
   const char *chosen = getenv("PODWIRE_NODE");
   if (chosen && *chosen) execv(chosen, argv);
   snprintf(node, sizeof(node), "%s/../lib/node", directory);
@@ -238,11 +259,12 @@ int main(int argc, char **argv) {
   const char *name = argc > 0 ? strrchr(argv[0], '/') : NULL;
   const char *plugin = name ? name + 1 : argc > 0 ? argv[0] : "";
   const char *command = getenv("CNI_COMMAND");
-  const char *path = getenv("PODWIRE_CNI_SOCKET");
   if (!command) command = "";
-  if (!path || !*path) path = DEFAULT_SOCKET;
   own_path(exe, sizeof(exe), directory);
-  int fd = connect_server(path);
+  // As with the reference's: `dhcp daemon -socketpath ...` keeps the leases.
+  if (argc > 1 && !strcmp(plugin, "dhcp") && !strcmp(argv[1], "daemon"))
+    return run_node(plugin, directory, exe, NULL, argv + 1);
+  int fd = find_server(directory);
 
   // The specification gives VERSION no input to wait for, and a person who starts the program by hand gives none.
   if (*command && strcmp(command, "VERSION") != 0) {
@@ -265,5 +287,5 @@ int main(int argc, char **argv) {
     if (ask_server(fd, &request, command, &status) == 0) return status;
     close(fd);
   }
-  return run_node(plugin, directory, exe, &input);
+  return run_node(plugin, directory, exe, &input, argv + argc);
 }

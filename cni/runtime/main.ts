@@ -1,7 +1,9 @@
-// The stand-in for the server: runs one plugin in a process of its own, for a launcher that found no server.
+// The stand-in for the server: runs one plugin in a process of its own, for a launcher that found no server, or the DHCP
+// daemon (`dhcp daemon`).
 // Everything comes by environment and stdin; PODWIRE_CNI_PLUGIN is the launcher's name, PODWIRE_CNI_EXE its path.
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import { errorMessage } from '../../src/lib/errors.ts';
 import { Netns } from '../../src/linux/netns.ts';
 import { createLogger } from '../../src/observe/log.ts';
 import { PLUGINS } from '../plugins.ts';
@@ -19,6 +21,17 @@ const plugin = environment.PODWIRE_CNI_PLUGIN ?? basename(process.argv[2] ?? '')
 const exe = environment.PODWIRE_CNI_EXE ?? '';
 delete environment.PODWIRE_CNI_PLUGIN;
 delete environment.PODWIRE_CNI_EXE;
+
+if (plugin === 'dhcp' && process.argv[2] === 'daemon') {
+  const { runDhcpDaemon } = await import('../ipam/dhcp/command.ts');
+  process.exit(await runDhcpDaemon(process.argv.slice(3)).catch(complain));
+}
+
+/** A program that people start by hand: what is wrong in one line. */
+function complain(error: unknown): number {
+  process.stderr.write(`dhcp daemon: ${errorMessage(error)}\n`);
+  return 1;
+}
 
 const command = environment.CNI_COMMAND ?? '';
 const stdin = command === '' || command === 'VERSION' ? '' : readFileSync(0, 'utf8');

@@ -39,6 +39,8 @@ export interface Site {
   readonly signal: AbortSignal;
   readonly locks: KeyedLocks;
   readonly log: Logger;
+  /** Where the DHCP daemon of this process listens, when it has one. */
+  readonly dhcpSocketPath?: string | undefined;
   /** Text that delegates wrote to stderr, passed on to the runtime. */
   readonly stderr: string[];
 }

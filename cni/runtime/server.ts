@@ -7,6 +7,7 @@ import { dirname } from 'node:path';
 import { CniError, errorMessage, hasCode, PodwireError } from '../../src/lib/errors.ts';
 import { Netns } from '../../src/linux/netns.ts';
 import type { Logger } from '../../src/observe/log.ts';
+import { DhcpDaemon } from '../ipam/dhcp/daemon.ts';
 import { PLUGINS } from '../plugins.ts';
 import { type Answer, dispatch } from './dispatch.ts';
 import { CNI_ERROR, errorJson } from './errors.ts';
@@ -21,7 +22,7 @@ import {
   requestLength,
 } from './protocol.ts';
 
-/** Where the launcher looks when PODWIRE_CNI_SOCKET is not set. */
+/** Where the launcher looks, among others, when PODWIRE_CNI_SOCKET is not set. */
 export const DEFAULT_CNI_SOCKET = '/run/podwire/cni.sock';
 
 /** From accept to the last byte of the request; the launcher reads its stdin in this time. */
@@ -35,6 +36,8 @@ export interface CniServerOptions {
   log: Logger;
   /** Default: every plugin podwire has. */
   plugins?: PluginTable;
+  /** Makes the server the DHCP daemon of its plugins too. */
+  dhcp?: { socketPath: string; stateDir: string };
   requestTimeoutMs?: number;
 }
 
@@ -44,6 +47,7 @@ export class CniServer {
   readonly #locks = new KeyedLocks();
   readonly #sockets = new Set<Socket>();
   #server: Server | undefined;
+  #dhcp: DhcpDaemon | undefined;
 
   constructor(options: CniServerOptions) {
     this.#options = options;
@@ -71,7 +75,22 @@ export class CniServer {
     chmodSync(socketPath, 0o600);
     server.on('error', error => this.#options.log.error({ err: error }, 'CNI server socket failed'));
     this.#server = server;
+    await this.#startDhcp();
     this.#options.log.info({ socketPath, plugins: [...this.#plugins.keys()] }, 'CNI server listens');
+  }
+
+  /** A daemon that answers on the socket already serves our plugins as well. */
+  async #startDhcp(): Promise<void> {
+    const { dhcp, log } = this.#options;
+    if (dhcp === undefined) return;
+    const daemon = new DhcpDaemon({ ...dhcp, log });
+    try {
+      await daemon.start();
+      this.#dhcp = daemon;
+    } catch (error) {
+      if (!hasCode(error, 'EADDRINUSE')) throw error;
+      log.warn({ socketPath: dhcp.socketPath }, 'another DHCP daemon answers; leases are its business');
+    }
   }
 
   /** Stops accepting; requests under way are finished first. */
@@ -80,6 +99,8 @@ export class CniServer {
     if (server === undefined) return;
     this.#server = undefined;
     await new Promise<void>(resolve => server.close(() => resolve()));
+    await this.#dhcp?.stop();
+    this.#dhcp = undefined;
   }
 
   #accept(socket: Socket): void {
@@ -130,7 +151,8 @@ export class CniServer {
     const timeoutMs = this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
     const { environment, stdin, plugin } = request;
     const deadline = new Deadline(`plugin ${plugin} ${environment.CNI_COMMAND ?? ''}`, timeoutMs, stop);
-    const site: Site = { ...opened.site, signal: stop.signal };
+    const dhcpSocketPath = this.#options.dhcp?.socketPath;
+    const site: Site = { ...opened.site, dhcpSocketPath, signal: stop.signal };
     const work = dispatch({ plugin, stdin, environment, site: () => site }, this.#plugins.get(plugin));
     void work.finally(() => opened.close());
     const answer = await Promise.race([work, deadline.answer]);

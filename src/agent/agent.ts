@@ -113,6 +113,10 @@ export class Agent {
     this.#network = options.routing === 'bgp' ? new BgpNetwork(parts) : new OverlayNetwork(parts);
     this.#cni = new CniServer({
       socketPath: options.cniSocket,
+      dhcp: {
+        socketPath: join(options.stateDirectory, 'dhcp.sock'),
+        stateDir: join(options.stateDirectory, 'dhcp'),
+      },
       log: createLogger({ component: 'cni' }),
       plugins: new Map([...PLUGINS, ...this.#network.plugins.map(plugin => [plugin.name, plugin] as const)]),
     });

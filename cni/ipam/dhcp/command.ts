@@ -1,19 +1,17 @@
-// `podwire cni dhcp`: the DHCP daemon with the flags of the reference's `dhcp daemon`.
+// `podwire cni dhcp` and `dist/cni/dhcp daemon`: the DHCP daemon with the flags of the reference's.
 import { once } from 'node:events';
 import { rmSync, writeFileSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PodwireError } from '../../../src/lib/errors.ts';
 import { createLogger } from '../../../src/observe/log.ts';
-import { DEFAULT_DHCP_SOCKET } from './config.ts';
+import { DEFAULT_DHCP_SOCKET, DEFAULT_DHCP_STATE } from './config.ts';
 import { DhcpDaemon } from './daemon.ts';
-
-const DEFAULT_STATE_DIR = '/run/cni/dhcp';
 
 /** Runs until it is told to stop. */
 export async function runDhcpDaemon(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
-    args: argv.map(arg => arg.replace(/^-(?=[a-z]{2})/, '--')),
+    args: argv.flatMap(goFlag),
     options: {
       pidfile: { type: 'string', default: '' },
       hostprefix: { type: 'string', default: '' },
@@ -32,7 +30,7 @@ export async function runDhcpDaemon(argv: readonly string[]): Promise<number> {
     );
   const daemon = new DhcpDaemon({
     socketPath: values.socketpath || DEFAULT_DHCP_SOCKET,
-    stateDir: values.statedir || `${values.hostprefix}${DEFAULT_STATE_DIR}`,
+    stateDir: values.statedir || `${values.hostprefix}${DEFAULT_DHCP_STATE}`,
     hostPrefix: values.hostprefix,
     broadcast: values.broadcast,
     timeoutMs: parseDuration(values.timeout, '--timeout'),
@@ -45,6 +43,13 @@ export async function runDhcpDaemon(argv: readonly string[]): Promise<number> {
   await daemon.stop();
   if (pidfile !== '') rmSync(pidfile, { force: true });
   return 0;
+}
+
+/** Go's flags may have one dash, and its booleans a value: `-broadcast=true`. */
+function goFlag(arg: string): string[] {
+  const flag = arg.replace(/^-(?=[a-z]{2})/, '--');
+  if (/^--broadcast=(1|t|true)$/i.test(flag)) return ['--broadcast'];
+  return /^--broadcast=(0|f|false)$/i.test(flag) ? [] : [flag];
 }
 
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };

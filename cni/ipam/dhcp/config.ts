@@ -7,6 +7,8 @@ import type { Call } from '../../runtime/plugin.ts';
 
 /** The same path as the reference's; what is spoken there differs. */
 export const DEFAULT_DHCP_SOCKET = '/run/cni/dhcp.sock';
+/** Where the daemon keeps its leases. */
+export const DEFAULT_DHCP_STATE = '/run/cni/dhcp';
 
 const DEFAULT_REQUEST = [OPTION.SUBNET_MASK, OPTION.ROUTER];
 const MAX_VALUE_BYTES = 255;
@@ -24,8 +26,11 @@ export interface DhcpConfig {
   suppressGateway: boolean;
 }
 
+/** The configured one, that of the server this runs in, or the reference's. */
 export function dhcpSocketPath(call: Call): string {
-  return call.config.fields('ipam')?.string('daemonSocketPath') || DEFAULT_DHCP_SOCKET;
+  return (
+    call.config.fields('ipam')?.string('daemonSocketPath') || call.site.dhcpSocketPath || DEFAULT_DHCP_SOCKET
+  );
 }
 
 export function readDhcpConfig(call: Call): DhcpConfig {

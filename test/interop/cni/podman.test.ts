@@ -73,13 +73,8 @@ default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 `,
   );
   // conmon, which podman leaves behind, cleans up after a container with an environment of its own: there the launcher
-  // finds no server and takes its stand-in, from where it looks for it.
-  mkdirSync(join(host.directory, 'lib'));
-  writeFileSync(
-    join(host.directory, 'lib/cni.js'),
-    `import ${JSON.stringify(join(import.meta.dirname, '../../../cni/runtime/main.ts'))};\n`,
-  );
-  symlinkSync(process.execPath, join(host.directory, 'lib/node'));
+  // finds the server by the socket beside it.
+  symlinkSync(host.socketPath, join(host.plugins, 'cni.sock'));
   // Whether this machine lets podman run anything at all is no question of ours.
   const probe = await podman(
     'run',

@@ -118,12 +118,10 @@ test('bridge and macvlan: the link is there before the lease and until its relea
     { type: 'macvlan', master: 'up2' },
   ]) {
     const netns = host.addPod();
-    const { device: _, ...conf } = { ...config(''), ...main };
     const env = { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAME=on-${main.type}` };
-    conf.ipam = {
-      ...(conf.ipam as Record<string, unknown>),
-      provide: [{ option: 'host-name', fromArg: 'K8S_POD_NAME' }],
-    };
+    const ipam = { type: 'dhcp', daemonSocketPath: join(host.directory, 'dhcp.sock') };
+    const provide = [{ option: 'host-name', fromArg: 'K8S_POD_NAME' }];
+    const conf = { cniVersion: '1.1.0', name: 'lan', ...main, ipam: { ...ipam, provide } };
     const result = await host.ok('ADD', { config: conf, netns, env, id: main.type });
     const address = (result.ips as { address: string }[])[0]!.address;
     assert.match(address, /^10\.66\.0\.1[0-2][0-9]\/24$/);
@@ -136,7 +134,7 @@ test('bridge and macvlan: the link is there before the lease and until its relea
     assert.deepEqual(leaseFiles(), []);
     // No daemon there: the link goes too.
     const before = await host.sh('ip -br link');
-    const other = { ...conf, ipam: { type: 'dhcp', daemonSocketPath: join(host.directory, 'none.sock') } };
+    const other = { ...conf, ipam: { ...ipam, daemonSocketPath: join(host.directory, 'none.sock') } };
     const failed = await host.run('ADD', { config: other, netns, id: 'unlucky' });
     assert.equal(failed.json.code, 11, failed.stdout);
     assert.equal(await host.sh('ip -br link'), before);
