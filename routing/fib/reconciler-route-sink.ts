@@ -5,6 +5,7 @@ import type { LocRib } from '../bgp/speaker/loc-rib.ts';
 import type { RouteSink } from '../bgp/speaker/route-sink.ts';
 import { DEFAULT_MULTIPATH } from '../bgp/speaker/speaker-config.ts';
 import { FibTable } from './fib-table.ts';
+import { joinStates } from './join-states.ts';
 
 export interface ReconcilerRouteSinkOptions {
   /** `fragment => reconciler.setDesired('bgp', fragment)`. */
@@ -18,7 +19,7 @@ export class ReconcilerRouteSink implements RouteSink {
   readonly table: FibTable;
   readonly #setDesired: (fragment: KernelState) => void;
   #held: boolean;
-  #extra: KernelState = {};
+  #extra: readonly KernelState[] = [];
 
   constructor(options: ReconcilerRouteSinkOptions) {
     this.table = new FibTable(options.multipath ?? DEFAULT_MULTIPATH);
@@ -26,9 +27,9 @@ export class ReconcilerRouteSink implements RouteSink {
     this.#held = options.restarting === true;
   }
 
-  /** Tunnel links and what belongs to them (calico/encapsulation.ts tunnelState). */
-  setTunnels(state: KernelState): void {
-    this.#extra = state;
+  /** What routes need beside themselves: tunnels (calico/encapsulation.ts tunnelState), ways to peers, rules of pools. */
+  setTunnels(...fragments: KernelState[]): void {
+    this.#extra = fragments;
     this.#hand();
   }
 
@@ -49,6 +50,6 @@ export class ReconcilerRouteSink implements RouteSink {
   }
 
   #hand(): void {
-    if (!this.#held) this.#setDesired({ ...this.#extra, ...this.table.fragment() });
+    if (!this.#held) this.#setDesired(joinStates([...this.#extra, this.table.fragment()]));
   }
 }

@@ -178,7 +178,7 @@ export class Agent {
     });
     this.#admin = new AdminServer(options.adminSocket, {
       ...this.#network.routes,
-      'GET /metrics': () => this.#reports.metrics(),
+      'GET /metrics': async () => `${await this.#reports.metrics()}${this.#network.metrics?.() ?? ''}`,
       'GET /diff': () => this.#reconciler.diff(),
       'POST /verify': () => this.#reconciler.verify(),
       'GET /proxy': () => this.#proxyReport.status(),

@@ -12,6 +12,8 @@ export interface PodNetwork {
   readonly plugins: readonly Plugin[];
   /** For metrics. */
   status(): OverlayStatus;
+  /** Further samples of its own for the node's /metrics, as Prometheus text. */
+  metrics?(): string;
   /** The node's own address or link is another one now. */
   setUnderlay(underlay: Underlay): void;
   start(signal: AbortSignal): Promise<void>;

@@ -1,11 +1,9 @@
 // What a BGPPeer or the mesh asks of BFD, as the session's native form. Values that make no sense are named and replaced
 // by the defaults: a path that is watched slowly is better than one that nobody watches.
-import { cidrContains } from '../../../src/lib/cidr.ts';
-import { parseIp } from '../../../src/lib/ip.ts';
 import type { Problem } from '../../../src/lib/problem.ts';
 import type { BfdConfig } from '../session/peer-config.ts';
 import { parseDuration } from './names.ts';
-import type { CalicoNode } from './node-info.ts';
+import { type CalicoNode, inOwnSubnet } from './node-info.ts';
 import type { BfdSpec } from './types.ts';
 
 /** What BIRD and FRR use; below it a busy node's own silence would look like a broken path. */
@@ -34,16 +32,8 @@ export function bfdConfig(spec: BfdSpec, self: CalicoNode, peerAddress: string):
     transmitMs: interval(spec.minimumSendInterval) ?? DEFAULT_INTERVAL_MS,
     receiveMs: interval(spec.minimumReceiveInterval) ?? DEFAULT_INTERVAL_MS,
     multiplier: multiplier(spec.multiplier) ?? DEFAULT_MULTIPLIER,
-    multihop: spec.hops === 'Multi' || (spec.hops !== 'Single' && !isAdjacent(self, peerAddress)),
+    multihop: spec.hops === 'Multi' || (spec.hops !== 'Single' && !inOwnSubnet(self, peerAddress)),
   };
-}
-
-/** Both ends come to the same answer as long as their nodes' addresses carry the subnet's length. */
-function isAdjacent(self: CalicoNode, peerAddress: string): boolean {
-  const bytes = parseIp(peerAddress);
-  return (
-    bytes !== undefined && [self.ipv4, self.ipv6].some(own => own !== undefined && cidrContains(own, bytes))
-  );
 }
 
 function interval(text: string | undefined): number | undefined {

@@ -5,10 +5,10 @@
 
 import type { Node } from '../../../src/api/types.ts';
 import type { KernelState } from '../../../src/kernel/state.ts';
-import { cidrContains, formatCidr } from '../../../src/lib/cidr.ts';
+import { formatCidr } from '../../../src/lib/cidr.ts';
 import { canonicalIp, formatIp, ipFamily, parseIp } from '../../../src/lib/ip.ts';
 import type { FibNextHop, FibShape } from '../../fib/fib-table.ts';
-import { type CalicoNode, calicoNode, NODE_ANNOTATION, nodeAddress } from './node-info.ts';
+import { type CalicoNode, calicoNode, inOwnSubnet, NODE_ANNOTATION, nodeAddress } from './node-info.ts';
 import { type Pool, poolOf } from './pools.ts';
 
 /** linux/if_tunnel.h: the fallback device has `remote any`; a second such device is EEXIST, so it must be this one. */
@@ -44,13 +44,6 @@ interface Peer {
 
 type TunnelState = Required<Pick<KernelState, 'links' | 'addresses' | 'neighbours' | 'fdb' | 'sysctls'>>;
 
-function sameSubnet(self: CalicoNode, nextHop: string): boolean {
-  const bytes = parseIp(nextHop);
-  return (
-    bytes !== undefined && [self.ipv4, self.ipv6].some(own => own !== undefined && cidrContains(own, bytes))
-  );
-}
-
 /** What the FIB asks for every route: another next hop, or undefined for the plain one. */
 export function routeShape(input: EncapsulationInput): FibShape {
   const peers = peersByAddress(input.nodes);
@@ -60,7 +53,7 @@ export function routeShape(input: EncapsulationInput): FibShape {
     const pool = poolOf(input.pools, destination.network);
     if (pool === undefined || self === undefined) return undefined;
     const tunnelled = (mode: Pool['ipip']): boolean =>
-      mode === 'Always' || (mode === 'CrossSubnet' && !sameSubnet(self, nextHop));
+      mode === 'Always' || (mode === 'CrossSubnet' && !inOwnSubnet(self, nextHop));
     if (tunnelled(pool.ipip)) return { gateway: nextHop, link: IPIP_LINK, onlink: true };
     const { family } = destination;
     const vtep = byAddress.get(nextHop)?.vtep[family].address;

@@ -2,8 +2,8 @@
 // the node's InternalIP where nothing was written. Also a router id that is always valid.
 import { createHash } from 'node:crypto';
 import type { Node } from '../../../src/api/types.ts';
-import { type Cidr, parseCidrOrIp } from '../../../src/lib/cidr.ts';
-import { formatIp } from '../../../src/lib/ip.ts';
+import { type Cidr, cidrContains, parseCidrOrIp } from '../../../src/lib/cidr.ts';
+import { formatIp, parseIp } from '../../../src/lib/ip.ts';
 import { parseAsNumber } from './names.ts';
 
 const A = 'projectcalico.org/';
@@ -65,6 +65,14 @@ export function calicoNode(node: Node): CalicoNode {
 export function nodeAddress(node: CalicoNode, family: 4 | 6): string | undefined {
   const cidr = family === 4 ? node.ipv4 : node.ipv6;
   return cidr === undefined ? undefined : formatIp(cidr.address);
+}
+
+/** True when no router is between the node and the address, as far as the node's own prefix length says. */
+export function inOwnSubnet(node: CalicoNode, address: string): boolean {
+  const bytes = parseIp(address);
+  return (
+    bytes !== undefined && [node.ipv4, node.ipv6].some(own => own !== undefined && cidrContains(own, bytes))
+  );
 }
 
 /**

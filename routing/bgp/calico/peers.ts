@@ -30,6 +30,8 @@ export interface ResolvedPeer {
   readonly owner: string | undefined;
   /** The other end is a node of this cluster. */
   readonly clusterNode: string | undefined;
+  /** `reachableBy`: the way to the peer leads over this gateway. */
+  readonly gateway?: string;
 }
 
 export function resolvePeers(input: PeersInput): { peers: ResolvedPeer[]; problems: Problem[] } {
@@ -187,8 +189,25 @@ function forward(peer: ReadPeer, input: PeersInput, problems: Problem[]): Resolv
       filters: spec.filters ?? [],
       owner: name,
       clusterNode: node?.name,
+      ...gatewayTo(remote.address, peer, problems),
     },
   ];
+}
+
+function gatewayTo(
+  address: string,
+  { name, spec: { reachableBy } }: ReadPeer,
+  problems: Problem[],
+): { gateway?: string } {
+  if (reachableBy === undefined || reachableBy === '') return {};
+  if (ipFamily(reachableBy) === ipFamily(address)) return { gateway: reachableBy };
+  problems.push({
+    kind: 'BGPPeer',
+    name,
+    reason: 'InvalidPeer',
+    message: `reachableBy ${JSON.stringify(reachableBy)} is no address that ${address} could be reached by; no route is made`,
+  });
+  return {};
 }
 
 interface NodePeering {

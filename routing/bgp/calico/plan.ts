@@ -22,6 +22,8 @@ export interface BgpPlan {
   /** Undefined while the node has no address: there is nobody to be yet. */
   readonly config: SpeakerConfig | undefined;
   readonly pools: readonly Pool[];
+  /** Routes to peers themselves (reachableBy), so that what peers announce cannot move the way to them. */
+  readonly waysToPeers: readonly { readonly destination: string; readonly gateway: string }[];
   readonly problems: readonly Problem[];
 }
 
@@ -45,7 +47,7 @@ export function planBgp(input: CalicoInput): BgpPlan {
   const pools = readPools(input.pools);
   problems.push(...pools.problems);
   if (self === undefined || (self.ipv4 ?? self.ipv6) === undefined)
-    return { config: undefined, pools: pools.pools, problems };
+    return { config: undefined, pools: pools.pools, waysToPeers: [], problems };
   const blocks = blocksOfNode(input.nodeName, input.affinities, input.blocks);
   problems.push(...blocks.problems);
   const sessions = resolvePeers({ self, nodes, spec, peers: input.peers, secret: input.secret });
@@ -66,7 +68,10 @@ export function planBgp(input: CalicoInput): BgpPlan {
     peers: sessions.peers.map(policies),
     originate: originated(blocks.own, blocks.borrowed, services, spec),
   };
-  return { config, pools: pools.pools, problems };
+  const waysToPeers = sessions.peers.flatMap(({ config: { address }, gateway }) =>
+    gateway === undefined ? [] : [{ destination: `${address}/${address.includes(':') ? 128 : 32}`, gateway }],
+  );
+  return { config, pools: pools.pools, waysToPeers, problems };
 }
 
 function listeners(self: CalicoNode, spec: Spec): SpeakerConfig['listen'] {

@@ -6,30 +6,31 @@
 //                                     └─▶ tunnels, masquerade ────────────┴─▶ KernelReconciler 'bgp'
 import { PodwireIpam } from '../../../cni/ipam/podwire/podwire-ipam.ts';
 import type { Plugin } from '../../../cni/runtime/plugin.ts';
+import { BfdEndpoint } from '../../../routing/bgp/bfd/endpoint.ts';
 import {
   type EncapsulationInput,
   routeShape,
+  shapeKey,
+  tunnelOverheadBytes,
   tunnelState,
 } from '../../../routing/bgp/calico/encapsulation.ts';
 import type { CalicoInput } from '../../../routing/bgp/calico/input.ts';
-import { NODE_ANNOTATION } from '../../../routing/bgp/calico/node-info.ts';
-import { describePlan, planBgp } from '../../../routing/bgp/calico/plan.ts';
-import { readPools } from '../../../routing/bgp/calico/pools.ts';
-import {
-  type BGPConfiguration,
-  type BGPFilter,
-  type BGPPeer,
-  type BlockAffinity,
-  CALICO_GROUP,
-  CALICO_VERSION,
-  type IPAMBlock,
-  type IPAMConfig,
-  type IPPool,
-  type IPReservation,
+import { type BgpPlan, describePlan, planBgp } from '../../../routing/bgp/calico/plan.ts';
+import { type Pool, readPools } from '../../../routing/bgp/calico/pools.ts';
+import type {
+  BGPConfiguration,
+  BGPFilter,
+  BGPPeer,
+  BlockAffinity,
+  IPAMBlock,
+  IPAMConfig,
+  IPPool,
+  IPReservation,
 } from '../../../routing/bgp/calico/types.ts';
 import { TcpTransport } from '../../../routing/bgp/session/tcp.ts';
 import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
 import type { SpeakerConfig } from '../../../routing/bgp/speaker/speaker-config.ts';
+import { BGP_ROUTE_METRIC } from '../../../routing/fib/fib-table.ts';
 import { ReconcilerRouteSink } from '../../../routing/fib/reconciler-route-sink.ts';
 import type { OverlayStatus } from '../../../routing/overlay.ts';
 import type { Underlay } from '../../../routing/subnet/underlay.ts';
@@ -37,10 +38,8 @@ import type { KubeObject } from '../../api/types.ts';
 import { EventRecorder } from '../../client/event-recorder.ts';
 import { Informer } from '../../client/informer.ts';
 import { RESOURCE, type TypedRef } from '../../client/resources.ts';
-import { ROUTE_PROTOCOL } from '../../kernel/state.ts';
+import { type KernelState, ROUTE_PROTOCOL } from '../../kernel/state.ts';
 import { canonicalIp } from '../../lib/ip.ts';
-import type { Problem } from '../../lib/problem.ts';
-import { problemKey } from '../../lib/problem.ts';
 import { Rtnetlink } from '../../linux/rtnetlink.ts';
 import type { AdminRoutes } from '../../observe/admin-server.ts';
 import { createLogger } from '../../observe/log.ts';
@@ -51,11 +50,14 @@ import type { ServicesFeed } from '../services-feed.ts';
 import { NodeAddresses } from './address-source.ts';
 import { IpamGarbageCollector } from './garbage-collector.ts';
 import { apiIpamStore } from './ipam-store.ts';
-import { lookingGlass } from './looking-glass.ts';
+import { bgpMetrics, lookingGlass, nodeStatusBody } from './looking-glass.ts';
+import { addressAnnotations } from './node-addresses.ts';
+import { NodeStatusWriter } from './node-status.ts';
 import { PeerSecrets } from './peer-secrets.ts';
 import { planPoolRules } from './pool-rules.ts';
+import { ProblemEvents } from './problem-events.ts';
 import { CALICO } from './resources.ts';
-import { ensureTunnelAddresses } from './tunnel-addresses.ts';
+import { TunnelAddresses } from './tunnel-addresses.ts';
 
 export interface BgpNetworkParts extends PodNetworkParts {
   feed: ServicesFeed;
@@ -87,16 +89,20 @@ export class BgpNetwork implements PodNetwork {
   #speaker: Speaker | undefined;
   #planning: NodeJS.Timeout | undefined;
   #applying: Promise<void> = Promise.resolve();
-  #problems: readonly Problem[] = [];
   #underlay: Underlay;
   #described = '';
   #stopped = false;
   /** What the shape of routes was made from, so that they are made again when it changes. */
   #shapedBy = '';
+  /** Of pods, as containerd was told. */
+  #podMtuBytes: number | undefined;
   readonly #addresses: NodeAddresses;
+  readonly #tunnels: TunnelAddresses;
   readonly #garbage: IpamGarbageCollector;
-  readonly #events: EventRecorder;
+  readonly #problems: ProblemEvents;
   readonly #secrets: PeerSecrets;
+  readonly #statuses: NodeStatusWriter;
+  readonly #bfd: BfdEndpoint;
 
   constructor(parts: BgpNetworkParts) {
     this.#parts = parts;
@@ -127,11 +133,24 @@ export class BgpNetwork implements PodNetwork {
       nodeLabels: () => nodes.get(options.nodeName)?.metadata.labels ?? {},
     });
     this.#secrets = new PeerSecrets(client, () => this.#planSoon(), this.#log);
-    this.#events = new EventRecorder({
+    const events = { client, component: 'podwire-bgp', host: options.nodeName, log: this.#log };
+    this.#problems = new ProblemEvents(new EventRecorder(events), this.#log);
+    this.#tunnels = new TunnelAddresses({
+      nodeName: options.nodeName,
+      addresses: this.#addresses,
+      annotate: annotations => this.#annotate(annotations),
+    });
+    this.#statuses = new NodeStatusWriter({
       client,
-      component: 'podwire-bgp',
-      host: options.nodeName,
+      nodeName: options.nodeName,
+      body: classes => nodeStatusBody(this.#speaker, classes, this.#sink.table, this.#peers.list()),
       log: this.#log,
+    });
+    this.#bfd = new BfdEndpoint({
+      log: createLogger({ component: 'bfd' }),
+      onChange: (peer, _state, failed) => {
+        if (failed) this.#speaker?.pathDown(peer);
+      },
     });
     this.#garbage = new IpamGarbageCollector({
       nodeName: options.nodeName,
@@ -141,16 +160,23 @@ export class BgpNetwork implements PodNetwork {
       log: this.#log,
     });
     this.plugins = [new PodwireIpam(this.#addresses)];
-    this.routes = lookingGlass(() => this.#speaker);
+    this.routes = lookingGlass(
+      () => this.#speaker,
+      speaker => nodeStatusBody(speaker, ['Agent', 'BGP', 'Routes'], this.#sink.table, this.#peers.list()),
+    );
   }
 
   status(): OverlayStatus {
     return {
       ready: this.#speaker !== undefined,
       peers: [],
-      problems: this.#problems,
+      problems: this.#problems.current,
       mtuBytes: this.#underlay.mtuBytes,
     };
+  }
+
+  metrics(): string {
+    return this.#speaker === undefined ? '' : bgpMetrics(this.#speaker);
   }
 
   setUnderlay(underlay: Underlay): void {
@@ -161,6 +187,7 @@ export class BgpNetwork implements PodNetwork {
   async start(signal: AbortSignal): Promise<void> {
     const { nodes, feed } = this.#parts;
     for (const informer of this.#informers) informer.start(signal);
+    this.#statuses.start(signal);
     // Not awaited: the definitions may be installed long after the agent started.
     this.#run(signal).catch((error: unknown) => {
       if (!signal.aborted) this.#log.error({ error }, 'BGP could not be started');
@@ -175,10 +202,11 @@ export class BgpNetwork implements PodNetwork {
     clearTimeout(this.#planning);
     this.#garbage.stop();
     this.#secrets.stop();
-    await Promise.all(this.#informers.map(informer => informer.stop()));
+    await Promise.all([this.#statuses, ...this.#informers].map(part => part.stop()));
     await this.#applying;
     // Peers keep our routes for the restart time (RFC 4724), and so does the kernel.
     await this.#speaker?.stop({ keepRoutes: true });
+    this.#bfd.close();
   }
 
   #informer<T extends KubeObject>(ref: TypedRef<T>): Informer<T> {
@@ -211,38 +239,32 @@ export class BgpNetwork implements PodNetwork {
     try {
       const input = this.#input();
       const plan = planBgp(input);
-      this.#report(plan.problems);
+      this.#problems.report(plan.problems);
       const text = describePlan(plan);
       if (text !== this.#described) this.#log.info({ plan: text }, 'BGP plan');
       this.#described = text;
-      if (plan.config === undefined) return;
-      const encapsulation = { ...input, pools: plan.pools, underlay: this.#underlay };
-      this.#sink.table.shape = routeShape(encapsulation);
-      this.#sink.setTunnels({
-        ...tunnelState(encapsulation),
-        ...planPoolRules(plan.pools, this.#families()),
-      });
-      if (this.#speaker === undefined) await this.#begin(plan.config);
-      else await this.#speaker.configure(plan.config);
-      this.#reshape(encapsulation);
-      const own = this.#parts.nodes.get(input.nodeName);
-      if (own)
-        await ensureTunnelAddresses(own, plan.pools, {
-          nodeName: input.nodeName,
-          addresses: this.#addresses,
-          annotate: annotations => this.#annotate(annotations),
-        });
+      if (plan.config !== undefined) {
+        const encapsulation = { ...input, pools: plan.pools, underlay: this.#underlay };
+        this.#sink.table.shape = routeShape(encapsulation);
+        this.#sink.setTunnels(
+          tunnelState(encapsulation),
+          planPoolRules(plan.pools, this.#families()),
+          waysToPeers(plan),
+        );
+        if (this.#speaker === undefined) await this.#begin(plan.config);
+        else await this.#speaker.configure(plan.config);
+        this.#reshape(encapsulation);
+        this.#openForPods(plan.pools);
+      }
+      await this.#publish(plan.pools);
     } catch (error) {
       this.#log.error({ error }, 'the BGP plan could not be applied; it is tried again with the next change');
     }
   }
 
   /** Routes follow the pools' encapsulation and the peers' tunnel addresses, though BGP tells nothing new. */
-  #reshape({ pools, nodes }: EncapsulationInput): void {
-    const tunnels = nodes.map(({ metadata }) =>
-      Object.values(NODE_ANNOTATION).map(key => metadata?.annotations?.[key]),
-    );
-    const key = JSON.stringify([pools.map(({ name, ipip, vxlan }) => [name, ipip, vxlan]), tunnels]);
+  #reshape(encapsulation: EncapsulationInput): void {
+    const key = shapeKey(encapsulation);
     if (key === this.#shapedBy) return;
     this.#shapedBy = key;
     for (const family of [4, 6] as const) {
@@ -254,7 +276,17 @@ export class BgpNetwork implements PodNetwork {
     }
   }
 
-  async #annotate(annotations: Record<string, string>): Promise<void> {
+  /** What the others must know of this node: its addresses, and its ends of tunnels. */
+  async #publish(pools: readonly Pool[]): Promise<void> {
+    const { nodes, options } = this.#parts;
+    const own = nodes.get(options.nodeName);
+    if (own === undefined) return;
+    const addresses = addressAnnotations(own, options.nodeIps, this.#underlay.addresses);
+    if (Object.keys(addresses).length > 0) await this.#annotate(addresses);
+    await this.#tunnels.ensure(own, pools);
+  }
+
+  async #annotate(annotations: Record<string, string | null>): Promise<void> {
     const { client, options } = this.#parts;
     const patch = { metadata: { annotations } };
     await client.patch(RESOURCE.nodes, options.nodeName, patch, { type: 'strategic', subresource: 'status' });
@@ -269,10 +301,10 @@ export class BgpNetwork implements PodNetwork {
       sink: this.#sink,
       restarting: this.#restarting,
       isOwnAddress: address => own.has(address),
+      bfd: this.#bfd,
     });
     await speaker.start();
     this.#speaker = speaker;
-    await this.#openForPods();
   }
 
   #input(): CalicoInput {
@@ -297,30 +329,26 @@ export class BgpNetwork implements PodNetwork {
     return [...new Set(this.#parts.options.nodeIps.map(ip => (ip.includes(':') ? 6 : 4)))];
   }
 
-  /** Each problem once, for as long as it lasts. */
-  #report(problems: readonly Problem[]): void {
-    const before = new Set(this.#problems.map(problemKey));
-    this.#problems = problems;
-    const fresh = problems.filter(problem => !before.has(problemKey(problem)));
-    for (const problem of fresh) this.#log.warn({ ...problem }, 'problem in a BGP resource');
-    for (const { kind, name, reason, message } of fresh) {
-      const apiVersion = `${CALICO_GROUP}/${CALICO_VERSION}`;
-      this.#events.event({ apiVersion, kind, metadata: { name } }, 'Warning', reason, message);
-    }
-  }
-
   /** Lets containerd start pods: the speaker runs, so their addresses will be announced. */
-  async #openForPods(): Promise<void> {
-    const { options } = this.#parts;
-    const { mtuBytes } = this.#underlay;
+  #openForPods(pools: readonly Pool[]): void {
+    const mtuBytes = this.#underlay.mtuBytes - tunnelOverheadBytes(pools);
+    if (mtuBytes === this.#podMtuBytes) return;
+    this.#podMtuBytes = mtuBytes;
     const families = this.#families();
-    const written = writeConflist(options.cniConfDirectory, {
-      kind: 'routed',
-      families,
-      mtuBytes,
-    });
+    const { cniConfDirectory } = this.#parts.options;
+    const written = writeConflist(cniConfDirectory, { kind: 'routed', families, mtuBytes });
     if (written) this.#log.info({ families, mtuBytes }, 'pods may start');
   }
+}
+
+function waysToPeers(plan: BgpPlan): KernelState {
+  return {
+    routes: plan.waysToPeers.map(way => ({
+      ...way,
+      protocol: ROUTE_PROTOCOL.bgp,
+      metric: BGP_ROUTE_METRIC,
+    })),
+  };
 }
 
 /** Routes of an agent that was here before: forwarding goes on while we learn them again. */

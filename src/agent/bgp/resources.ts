@@ -12,11 +12,23 @@ import {
   type IPPool,
   type IPReservation,
 } from '../../../routing/bgp/calico/types.ts';
+import type { CalicoNodeStatusBody } from '../../../routing/bgp/looking-glass/calico-node-status.ts';
 import type { KubeObject } from '../../api/types.ts';
 import type { TypedRef } from '../../client/resources.ts';
 
 function ref<T extends KubeObject>(kind: string, plural = `${kind.toLowerCase()}s`): TypedRef<T> {
   return Object.freeze({ group: CALICO_GROUP, version: CALICO_VERSION, plural, kind, namespaced: false });
+}
+
+export interface CalicoNodeStatus extends KubeObject {
+  spec?: {
+    node: string;
+    /** All of them when absent. */
+    classes?: string[];
+    /** 10 when absent. */
+    updatePeriodSeconds?: number;
+  };
+  status?: CalicoNodeStatusBody;
 }
 
 export const CALICO = Object.freeze({
@@ -29,4 +41,5 @@ export const CALICO = Object.freeze({
   handles: ref<IPAMHandle>('IPAMHandle'),
   ipamConfigs: ref<IPAMConfig>('IPAMConfig'),
   reservations: ref<IPReservation>('IPReservation'),
+  nodeStatuses: ref<CalicoNodeStatus>('CalicoNodeStatus', 'caliconodestatuses'),
 });
