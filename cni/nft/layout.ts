@@ -20,6 +20,7 @@ import { dnat } from '../../src/codec/nft/expression/nat.ts';
 import { payload } from '../../src/codec/nft/expression/payload.ts';
 import type { SetSpec } from '../../src/codec/nft/set.ts';
 import { type Cidr, formatCidr, netmask, requireCidr } from '../../src/lib/cidr.ts';
+import type { ExtensionSetName } from './extensions.ts';
 
 export const FAMILY = 'inet';
 export const TABLE = 'podwire_cni';
@@ -48,7 +49,7 @@ export const SETS = [
     data: ['ipv6_addr', 'inet_service'],
   },
 ] as const satisfies readonly SetSpec[];
-export type SetName = (typeof SETS)[number]['name'];
+export type SetName = (typeof SETS)[number]['name'] | ExtensionSetName;
 
 export function u32Host(value: number): Buffer {
   const bytes = Buffer.alloc(4);
@@ -56,7 +57,7 @@ export function u32Host(value: number): Buffer {
   return bytes;
 }
 
-function family(number: 4 | 6): Expression[] {
+export function family(number: 4 | 6): Expression[] {
   return [meta('nfproto'), cmp('==', Buffer.of(number === 4 ? NFPROTO.IPV4 : NFPROTO.IPV6))];
 }
 
@@ -123,13 +124,20 @@ function addHostPortRules(rule: (chain: string, ...expressions: Expression[]) =>
   );
 }
 
-/** How many rules the base chains have in all; a table with fewer was tampered with. */
-export const LAYOUT_RULES = 10;
+/** How many rules each chain of the table has; one with fewer was tampered with. */
+export const LAYOUT_RULES: ReadonlyMap<string, number> = new Map([
+  ['prerouting', 1],
+  ['output', 1],
+  ['hostports', 4],
+  ['postrouting', 4],
+]);
 
-/** A chain that all pods of a subnet share; made with the first of them and removed with the last. */
+/** A chain that several pods share; made with the first of them and removed with the last. */
 export interface SharedChain {
   name: string;
   rules: Expression[][];
+  /** Elements of sets that come and go with the chain. */
+  elements?: readonly { set: SetName; key: Buffer }[];
 }
 
 function inSubnet(field: 'saddr' | 'daddr', subnet: Cidr, operator: '==' | '!=' = '=='): Expression[] {

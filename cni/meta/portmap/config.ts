@@ -1,12 +1,9 @@
-// The portmap plugin's configuration and the plan of its rules. Pure. Fields as in the reference
-// (plugins/meta/portmap/main.go); docs/cni.md says which of them need the iptables backend.
-import { concatenate } from '../../../src/codec/nft/set.ts';
+// The portmap plugin's configuration. Pure. Fields as in the reference (plugins/meta/portmap/main.go); docs/cni.md says
+// which of them need the iptables backend.
 import { type Cidr, requireCidr } from '../../../src/lib/cidr.ts';
-import { CniError } from '../../../src/lib/errors.ts';
-import { formatIp, type IpBytes, isUnspecified, requireIp } from '../../../src/lib/ip.ts';
-import { hairpinChain, masqueradeAllChain } from '../../nft/layout.ts';
-import type { PodRule } from '../../nft/pod-rules.ts';
-import { CNI_ERROR, configError } from '../../runtime/errors.ts';
+import { type IpBytes, requireIp } from '../../../src/lib/ip.ts';
+import { configError } from '../../runtime/errors.ts';
+import type { Fields } from '../../runtime/fields.ts';
 import { type Call, runtimeConfig } from '../../runtime/plugin.ts';
 import type { Result } from '../../runtime/result.ts';
 
@@ -22,29 +19,38 @@ export interface PortMapping {
   hostIp: IpBytes | undefined;
 }
 
+/** Which kernel tables a pod's host ports go to. */
+export type PortmapBackend = 'iptables' | 'nftables';
+
 export interface PortmapConfig {
+  backend: PortmapBackend;
   mappings: PortMapping[];
   snat: boolean;
   masqAll: boolean;
+  /** Words of the backend's language, one list a family. */
+  conditions: Record<4 | 6, string[]>;
+  /** The bit that says "masquerade" (iptables). */
+  markBit: number;
+  /** Another program's chain that sets such a mark (iptables), such as KUBE-MARK-MASQ. */
+  externalSetMarkChain: string | undefined;
 }
+
+const DEFAULT_MARK_BIT = 13;
 
 export function readPortmapConfig(call: Call): PortmapConfig {
   const { config } = call;
-  const backend = config.string('backend') || 'nftables';
-  if (backend !== 'iptables' && backend !== 'nftables')
-    throw configError(`unrecognized backend ${JSON.stringify(backend)}`, 'known are iptables and nftables');
   const mark = config.integer('markMasqBit', 0, 31);
   const external = config.string('externalSetMarkChain') || undefined;
   if (mark !== undefined && external !== undefined)
     throw configError('cannot specify externalSetMarkChain and markMasqBit');
-  const conditions = [...config.strings('conditionsV4'), ...config.strings('conditionsV6')];
-  if (external !== undefined || conditions.length > 0)
-    throw new CniError(
-      CNI_ERROR.UNSUPPORTED_FIELD,
-      `portmap: ${external === undefined ? 'conditionsV4 and conditionsV6 are' : 'externalSetMarkChain is'} not supported`,
-      'they are words of the iptables command, which podwire does not execute',
-    );
+  if (external !== undefined && !/^[^\s!-]\S{0,27}$/.test(external))
+    throw configError(`externalSetMarkChain ${JSON.stringify(external)} cannot be the name of a chain`);
+  const conditions = { 4: readConditions(config, 'conditionsV4'), 6: readConditions(config, 'conditionsV6') };
   return {
+    backend: readBackend(config, conditions, external),
+    conditions,
+    markBit: mark ?? DEFAULT_MARK_BIT,
+    externalSetMarkChain: external,
     mappings: runtimeConfig(call)
       .fieldsList('portMappings')
       .map(fields => {
@@ -63,6 +69,35 @@ export function readPortmapConfig(call: Call): PortmapConfig {
     snat: config.boolean('snat') ?? true,
     masqAll: config.boolean('masqAll') ?? false,
   };
+}
+
+function readConditions(config: Fields, field: string): string[] {
+  return config.strings(field).filter(word => word.trim() !== '');
+}
+
+/** nftables, unless the configuration has what only iptables can do. Fields of the other backend are an error. */
+function readBackend(
+  config: Fields,
+  conditions: PortmapConfig['conditions'],
+  external: string | undefined,
+): PortmapBackend {
+  const needs: Record<PortmapBackend, string[]> = { iptables: [], nftables: [] };
+  if (external !== undefined) needs.iptables.push('externalSetMarkChain');
+  for (const family of [4, 6] as const) {
+    const first = conditions[family][0];
+    // As the reference tells them apart: no condition of nft begins so, and every one of iptables.
+    if (first !== undefined)
+      needs[/^[-!]/.test(first) ? 'iptables' : 'nftables'].push(`conditionsV${family}`);
+  }
+  const asked = config.string('backend') || (needs.iptables.length > 0 ? 'iptables' : 'nftables');
+  if (asked !== 'iptables' && asked !== 'nftables')
+    throw configError(`unrecognized backend ${JSON.stringify(asked)}`, 'known are iptables and nftables');
+  const wrong = asked === 'iptables' ? 'nftables' : 'iptables';
+  if (needs[wrong].length > 0)
+    throw configError(
+      `${asked} backend was requested but configuration contains ${wrong}-specific options ${needs[wrong].join(', ')}`,
+    );
+  return asked;
 }
 
 function readProtocol(text: string): Protocol {
@@ -86,53 +121,4 @@ export function podAddresses(result: Result): Cidr[] {
     if (!found.some(one => one.family === cidr.family)) found.push(cidr);
   }
   return found;
-}
-
-export function planPortMappings(config: PortmapConfig, pods: readonly Cidr[]): PodRule[] {
-  const rules = new Map<string, PodRule>();
-  for (const pod of pods) {
-    let mapped = false;
-    for (const mapping of config.mappings) {
-      const rule = planMapping(mapping, pod);
-      if (rule === undefined) continue;
-      mapped = true;
-      const key = `${rule.set} ${rule.key.toString('hex')}`;
-      const other = rules.get(key);
-      if (other !== undefined && !other.data!.equals(rule.data!))
-        throw configError(`${rule.what} is mapped to two container ports`);
-      rules.set(key, rule);
-    }
-    if (mapped && (config.snat || config.masqAll))
-      rules.set(`snat ${pod.family}`, {
-        set: pod.family === 4 ? 'snat4' : 'snat6',
-        key: Buffer.from(pod.address),
-        chain: config.masqAll ? masqueradeAllChain() : hairpinChain(pod),
-        what: `masquerading of host ports to ${formatIp(pod.address)}`,
-      });
-  }
-  return [...rules.values()];
-}
-
-/** Undefined when the mapping's host address is of the other family. */
-function planMapping(mapping: PortMapping, pod: Cidr): PodRule | undefined {
-  const { hostIp, hostPort, protocol } = mapping;
-  if (hostIp !== undefined && hostIp.length !== pod.address.length) return undefined;
-  const any = hostIp === undefined || isUnspecified(hostIp);
-  const port = [Buffer.of(PROTOCOLS[protocol]), portBytes(hostPort)];
-  return {
-    set: `${any ? 'hostports' : 'hostip_hostports'}${pod.family}`,
-    key: any ? concatenate(...port) : concatenate(hostIp, ...port),
-    data: concatenate(pod.address, portBytes(mapping.containerPort)),
-    what: `host port ${any ? '' : `${formatIp(hostIp)} `}${hostPort}/${protocol}`,
-  };
-}
-
-function portBytes(port: number): Buffer {
-  return Buffer.of(port >> 8, port & 255);
-}
-
-/** Protocol and port of an element's key; they are its last two fields, padded to four bytes each. */
-export function readPortKey(key: Uint8Array): { protocol: number; port: number } {
-  const at = key.length - 8;
-  return { protocol: key[at]!, port: (key[at + 4]! << 8) | key[at + 5]! };
 }

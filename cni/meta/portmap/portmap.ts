@@ -13,7 +13,8 @@ import { CNI_ERROR } from '../../runtime/errors.ts';
 import { type Call, type Plugin, requirePrevResult, validAttachments } from '../../runtime/plugin.ts';
 import type { Result } from '../../runtime/result.ts';
 import { CNI_VERSIONS } from '../../runtime/versions.ts';
-import { PROTOCOLS, planPortMappings, podAddresses, readPortKey, readPortmapConfig } from './config.ts';
+import { type PortmapConfig, PROTOCOLS, podAddresses, readPortmapConfig } from './config.ts';
+import { planPortMappings, readPortKey } from './nftables-plan.ts';
 import { flushUdpFlows, type HostPort } from './udp-flows.ts';
 
 const SETS = new Set<SetName>([
@@ -21,6 +22,10 @@ const SETS = new Set<SetName>([
   'hostports6',
   'hostip_hostports4',
   'hostip_hostports6',
+  'conditional_hostports4',
+  'conditional_hostports6',
+  'conditional_hostip_hostports4',
+  'conditional_hostip_hostports6',
   'snat4',
   'snat6',
 ]);
@@ -32,6 +37,7 @@ export const portmap: Plugin = {
   async add(call: Call): Promise<Result> {
     const config = readPortmapConfig(call);
     const result = requirePrevResult(call);
+    refuseIptablesWords(config);
     if (config.mappings.length === 0) return result;
     const pods = podAddresses(result);
     using rules = PodRules.open(call.site.hostNetns);
@@ -71,6 +77,13 @@ export const portmap: Plugin = {
     removeRules(call, orphanTest(call.networkName, validAttachments(call.config)));
   },
 };
+
+function refuseIptablesWords(config: PortmapConfig): void {
+  const { externalSetMarkChain, conditions, backend } = config;
+  const words = externalSetMarkChain !== undefined || conditions[4].length + conditions[6].length > 0;
+  if (backend === 'iptables' && words)
+    throw new CniError(CNI_ERROR.UNSUPPORTED_FIELD, 'portmap: words of iptables are not supported');
+}
 
 function removeRules(call: Call, chosen: (owner: string) => boolean): void {
   using rules = PodRules.open(call.site.hostNetns);

@@ -1,5 +1,6 @@
 // ipMasq and portmap: what nft shows, what a client sees, conflicts, CHECK, DEL without anything, GC, nothing left.
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { CniHost, type CniRequest } from '../../harness/cni.ts';
 
@@ -137,6 +138,99 @@ test('a taken host port is refused, its holder named; an own old one is replaced
   await host.ok('ADD', request('x', 9000));
   for (const id of ['x', 'y']) await host.ok('DEL', { config: portmap([]), id });
   await host.ok('DEL', { config: bridge(), id: 'x', netns });
+  assert.equal((await ruleset()).trim(), '');
+});
+
+test('conditions of nftables: a host port is there for whom they name, and for everybody else another', {
+  skip,
+}, async () => {
+  const [a, b] = [host.addPod(), host.addPod()];
+  const results = [
+    await host.ok('ADD', { config: bridge({ ipMasq: false }), netns: a, id: 'ca' }),
+    await host.ok('ADD', { config: bridge({ ipMasq: false }), netns: b, id: 'cb' }),
+  ];
+  const mapping = [{ hostPort: 9100, containerPort: 80, protocol: 'tcp' }];
+  const conditions = {
+    backend: 'nftables',
+    conditionsV4: ['ip saddr { 192.0.2.2, 203.0.113.0/24 }', 'iifname', '!=', 'lo'],
+    conditionsV6: ['ip6 saddr fd99::/64', 'ct', 'state', 'new'],
+  };
+  const request = (id: string, over: Record<string, unknown>): CniRequest => ({
+    config: portmap(mapping, { prevResult: results[id === 'ca' ? 0 : 1], ...over }),
+    netns: id === 'ca' ? a : b,
+    id,
+  });
+  await host.ok('ADD', request('ca', conditions));
+  await host.ok('CHECK', request('ca', conditions));
+  await serve(a, 80);
+  assert.match(await ask('192.0.2.1', 9100, outside), /hello/);
+  assert.match(await ask('fd99::1', 9100, outside), /hello/);
+  assert.doesNotMatch(await ask('192.0.2.1', 9100), /hello/);
+  assert.match(await ruleset(), /ip saddr 203\.0\.113\.0\/24 iifname != "lo" dnat ip to 10\.60\.0\.\d+:80/);
+  const taken = await host.run('ADD', request('cb', conditions));
+  assert.match(String(taken.json.msg), /host port 9100\/tcp is already taken/);
+  // Without conditions another pod may have what is left.
+  await host.sh(
+    'timeout 20 busybox nc -ll -p 80 -e /bin/echo other </dev/null >/dev/null 2>&1 & sleep 0.1',
+    b,
+  );
+  await host.ok('ADD', request('cb', {}));
+  assert.match(await ask('192.0.2.1', 9100), /other/);
+  assert.match(await ask('192.0.2.1', 9100, outside), /hello/);
+  await host.sh('nft flush chain inet podwire_cni port4-tcp-9100');
+  const check = await host.run('CHECK', request('ca', conditions));
+  assert.match(String(check.json.msg), /chain port4-tcp-9100 is missing/);
+  await host.ok('ADD', request('ca', conditions));
+  await host.ok('CHECK', request('ca', conditions));
+  await host.ok('DEL', { config: portmap([]), id: 'ca' });
+  assert.match(await ask('192.0.2.1', 9100, outside), /other/);
+  await host.ok('GC', { config: portmap([], { 'cni.dev/valid-attachments': [] }) });
+  assert.equal((await ruleset()).trim(), '');
+  for (const [over, message] of [
+    [{ backend: 'nftables', conditionsV4: ['-s', '10.0.0.1'] }, /iptables-specific options conditionsV4/],
+    [{ backend: 'nftables', externalSetMarkChain: 'X' }, /iptables-specific options externalSetMarkChain/],
+    [{ backend: 'iptables', conditionsV6: ['ip6 saddr fd00::1'] }, /nftables-specific options conditionsV6/],
+    [{ conditionsV4: ['ip saddr nowhere'] }, /cannot parse conditionsV4 at "nowhere"/],
+    [{ externalSetMarkChain: 'X', markMasqBit: 3 }, /cannot specify/],
+  ] as const) {
+    const { code, json } = await host.run('ADD', request('ca', over));
+    assert.deepEqual([code, json.code], [1, 7]);
+    assert.match(String(json.msg), message);
+  }
+  for (const [i, netns] of [a, b].entries())
+    await host.ok('DEL', { config: bridge(), netns, id: i === 0 ? 'ca' : 'cb' });
+  assert.equal((await ruleset()).trim(), '');
+});
+
+test('a table that an earlier release left, with pods in it, is added to; its pods stay and can go', {
+  skip,
+}, async () => {
+  await host.sh(`nft -f ${join(import.meta.dirname, '../../fixtures/cni/layout-1.nft')}`);
+  const netns = host.addPod();
+  const prevResult = await host.ok('ADD', { config: bridge(), netns, id: 'later' });
+  const over = { prevResult, conditionsV4: ['ip saddr 192.0.2.0/24'] };
+  const mapping = [{ hostPort: 9200, containerPort: 80, protocol: 'tcp' }];
+  await host.ok('ADD', { config: portmap(mapping, over), netns, id: 'later' });
+  const guard = { cniVersion: '1.1.0', name: 'nat', type: 'firewall', backend: 'nftables', prevResult };
+  await host.ok('ADD', { config: guard, netns, id: 'later' });
+  await host.ok('CHECK', { config: portmap(mapping, over), netns, id: 'later' });
+  await host.ok('CHECK', { config: guard, netns, id: 'later' });
+  await serve(netns, 80);
+  assert.match(await ask('192.0.2.1', 9200, outside), /hello/);
+  const earlier = (await ruleset()).match(/"nat:earlier:eth0"/g)?.length;
+  assert.equal(earlier, 7);
+  // Of the earlier pod: its CHECK, its taken port, its DEL.
+  const before = { cniVersion: '1.1.0', ips: [{ address: '10.60.0.77/24' }, { address: 'fd60::77/64' }] };
+  const ports = [
+    { hostPort: 9300, containerPort: 80, protocol: 'tcp' },
+    { hostPort: 9301, containerPort: 53, protocol: 'udp', hostIP: '192.0.2.1' },
+  ];
+  await host.ok('CHECK', { config: portmap(ports, { prevResult: before }), netns, id: 'earlier' });
+  const taken = await host.run('ADD', { config: portmap(ports, { prevResult }), netns, id: 'later' });
+  assert.match(String(taken.json.details), /nat:earlier:eth0/);
+  for (const config of [guard, portmap([]), bridge()]) await host.ok('DEL', { config, netns, id: 'later' });
+  assert.equal((await ruleset()).match(/"nat:earlier:eth0"/g)?.length, 7);
+  for (const config of [portmap([]), bridge()]) await host.ok('DEL', { config, id: 'earlier' });
   assert.equal((await ruleset()).trim(), '');
 });
 

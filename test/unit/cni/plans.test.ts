@@ -6,7 +6,8 @@ import type { BridgeConfig } from '../../../cni/main/bridge/config.ts';
 import { planGateways } from '../../../cni/main/bridge/gateways.ts';
 import { missingRule, planAdd, planRemove } from '../../../cni/meta/firewall/plan.ts';
 import { parseSubnetEnv, rangesOf } from '../../../cni/meta/flannel/subnet-env.ts';
-import { planPortMappings, podAddresses, readPortKey } from '../../../cni/meta/portmap/config.ts';
+import { podAddresses } from '../../../cni/meta/portmap/config.ts';
+import { planPortMappings, readPortKey } from '../../../cni/meta/portmap/nftables-plan.ts';
 import { planChainRemoval, podChains } from '../../../cni/nft/legacy-rules.ts';
 import { Fields } from '../../../cni/runtime/fields.ts';
 import { parseNetworkList } from '../../../cni/runtime/network-list.ts';
@@ -17,13 +18,14 @@ import { requireIp } from '../../../src/lib/ip.ts';
 
 const POD4 = requireCidr('10.1.0.5/16');
 const POD6 = requireCidr('fd00::5/64');
+const NONE = { 4: [], 6: [] };
 
 test('portmap: an element a port and family, one more for masquerading', () => {
   const mappings = [
     { hostPort: 8080, containerPort: 80, protocol: 'tcp' as const, hostIp: undefined },
     { hostPort: 53, containerPort: 53, protocol: 'udp' as const, hostIp: requireIp('192.0.2.1') },
   ];
-  const rules = planPortMappings({ mappings, snat: true, masqAll: false }, [POD4, POD6]);
+  const rules = planPortMappings({ mappings, snat: true, masqAll: false, conditions: NONE }, [POD4, POD6]);
   assert.deepEqual(
     rules.map(rule => [rule.set, rule.key.toString('hex'), rule.data?.toString('hex'), rule.chain?.name]),
     [
@@ -40,7 +42,10 @@ test('portmap: an element a port and family, one more for masquerading', () => {
 test('portmap: the same port twice is refused unless it leads to the same place', () => {
   const one = { hostPort: 80, containerPort: 80, protocol: 'tcp' as const, hostIp: undefined };
   const plan = (containerPort: number) =>
-    planPortMappings({ mappings: [one, { ...one, containerPort }], snat: false, masqAll: false }, [POD4]);
+    planPortMappings(
+      { mappings: [one, { ...one, containerPort }], snat: false, masqAll: false, conditions: NONE },
+      [POD4],
+    );
   assert.equal(plan(80).length, 1);
   assert.throws(() => plan(81), /host port 80\/tcp is mapped to two container ports/);
 });

@@ -8,6 +8,18 @@ const NFTA_FIB_F_SADDR = 1;
 const NFTA_FIB_F_DADDR = 2;
 
 export const RTN_LOCAL = 2;
+/** By the names nft has for them. */
+export const RTN_TYPE = {
+  unspec: 0,
+  unicast: 1,
+  local: RTN_LOCAL,
+  broadcast: 3,
+  anycast: 4,
+  multicast: 5,
+  blackhole: 6,
+  unreachable: 7,
+  prohibit: 8,
+} as const;
 
 function addressType(flags: number, to: number): Expression {
   return {
