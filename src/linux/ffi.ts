@@ -211,6 +211,44 @@ export function tryGetsockopt(fd: number, level: number, name: number, value: Ui
   return calls().getsockopt(fd, level, name, value, length) === 0 ? length[0]! : -koffi.errno();
 }
 
+interface AsyncCall {
+  async(...args: [...unknown[], (error: unknown, result: number) => void]): void;
+}
+
+function inThread(call: unknown, args: readonly unknown[]): Promise<number> {
+  return new Promise((resolve, reject) =>
+    (call as AsyncCall).async(...args, (error: unknown, result: number) => {
+      if (error) reject(error);
+      else resolve(result);
+    }),
+  );
+}
+
+/** setsockopt in a thread of the pool, for options that take the kernel long. False when refused; errno is lost. */
+export async function setsockoptInThread(
+  fd: number,
+  level: number,
+  name: number,
+  value: Uint8Array,
+): Promise<boolean> {
+  return (await inThread(calls().setsockopt, [fd, level, name, value, value.length])) === 0;
+}
+
+/** getsockopt in a thread of the pool. False when refused; errno is lost. */
+export async function getsockoptInThread(
+  fd: number,
+  level: number,
+  name: number,
+  value: Uint8Array,
+): Promise<boolean> {
+  return (await inThread(calls().getsockopt, [fd, level, name, value, Int32Array.of(value.length)])) === 0;
+}
+
+/** Where bytes are in memory, for structures with pointers; good as long as the caller keeps the bytes. */
+export function addressOf(bytes: Uint8Array): bigint {
+  return BigInt(koffi.address(bytes));
+}
+
 /** Bytes sent, or -errno: hot paths branch on the number. */
 export function sysSend(fd: number, bytes: Uint8Array, flags = 0): number {
   const sent = calls().send(fd, bytes, bytes.length, flags);
