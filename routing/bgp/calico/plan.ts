@@ -41,7 +41,9 @@ export function planBgp(input: CalicoInput): BgpPlan {
   const spec = effectiveConfiguration(input.configurations, input.nodeName);
   const nodes = withAutomaticReflectors(
     input.nodes.map(calicoNode),
-    spec.nodeToNodeMeshEnabled === false ? 0 : (input.automaticReflectorsAbove ?? 0),
+    spec.nodeToNodeMeshEnabled === false
+      ? 0
+      : (spec.automaticReflectorsAbove ?? input.automaticReflectorsAbove ?? 0),
   );
   const self = nodes.find(node => node.name === input.nodeName);
   const pools = readPools(input.pools);
@@ -54,6 +56,7 @@ export function planBgp(input: CalicoInput): BgpPlan {
   problems.push(...sessions.problems);
   const services = serviceRoutes({
     node: self,
+    nodes,
     spec,
     services: input.services,
     endpointSlices: input.endpointSlices,

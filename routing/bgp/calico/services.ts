@@ -1,6 +1,7 @@
 // Which service addresses this node announces (confd/pkg/backends/calico/routes.go): whole ranges from every node that
 // is not excluded; single addresses where a range holds only one, or where externalTrafficPolicy is Local, and then
-// only while a ready endpoint runs here. A cordoned or excluded node announces no service: peers move on before pods stop.
+// only while a ready endpoint runs here. An excluded node announces no service, and neither does a cordoned one as long as
+// another node can take over: peers move on before pods stop, and nobody is cut off by a cordon alone.
 import type { EndpointSlice, Service } from '../../../src/api/types.ts';
 import { type Cidr, cidrContains, formatCidr, makeCidr, parseCidr } from '../../../src/lib/cidr.ts';
 import { parseIp } from '../../../src/lib/ip.ts';
@@ -16,6 +17,8 @@ const isSingle = (cidr: Cidr): boolean => cidr.prefixLength === cidr.network.len
 
 export interface ServiceInput {
   readonly node: CalicoNode;
+  /** All of them. */
+  readonly nodes: readonly CalicoNode[];
   readonly spec: Spec;
   readonly services: readonly Service[];
   readonly endpointSlices: readonly EndpointSlice[];
@@ -24,7 +27,11 @@ export interface ServiceInput {
 /** Sorted, without repeats. */
 export function serviceRoutes(input: ServiceInput): Cidr[] {
   const { node, spec } = input;
-  if (node.labels[EXCLUDE_LABEL] !== undefined && node.labels[EXCLUDE_LABEL] !== 'false') return [];
+  if (isExcluded(node)) return [];
+  const heirs = node.unschedulable
+    ? input.nodes.filter(one => one.name !== node.name && !one.unschedulable && !isExcluded(one))
+    : [];
+  const leaving = heirs.length > 0;
   const routes = new Map<string, Cidr>();
   const add = (cidr: Cidr): void => {
     routes.set(formatCidr(cidr), cidr);
@@ -33,20 +40,21 @@ export function serviceRoutes(input: ServiceInput): Cidr[] {
   const external = ranges(spec.serviceExternalIPs);
   const balancer = ranges(spec.serviceLoadBalancerIPs);
   const aggregated = spec.serviceLoadBalancerAggregation !== 'Disabled';
-  if (!node.unschedulable)
+  if (!leaving)
     for (const range of [...cluster, ...external, ...(aggregated ? balancer : [])])
       if (!isSingle(range)) add(range);
   for (const service of input.services) {
-    const endpoints = endpointsOf(service, input.endpointSlices, node.name);
+    const endpoints = endpointsOf(service, input.endpointSlices);
     const local = service.spec?.externalTrafficPolicy === 'Local';
     const consider = (address: string, within: readonly Cidr[], always: boolean): void => {
       const bytes = parseIp(address);
       const range = bytes === undefined ? undefined : within.find(cidr => cidrContains(cidr, bytes));
       if (bytes === undefined || range === undefined) return;
       const family = bytes.length === 4 ? 'IPv4' : 'IPv6';
+      const ready = endpoints[family];
       const wanted = local
-        ? endpoints.local.has(family)
-        : !node.unschedulable && (isSingle(range) || (always && endpoints.any.has(family)));
+        ? ready.has(node.name) && !heirs.some(heir => ready.has(heir.name))
+        : !leaving && (isSingle(range) || (always && ready.size > 0));
       if (wanted) add(makeCidr(bytes, bytes.length * 8));
     };
     const { spec: s } = service;
@@ -59,22 +67,21 @@ export function serviceRoutes(input: ServiceInput): Cidr[] {
   return [...routes.keys()].sort().map(key => routes.get(key)!);
 }
 
-/** Address families that have a ready endpoint, on this node and anywhere. */
+const isExcluded = ({ labels }: CalicoNode): boolean =>
+  labels[EXCLUDE_LABEL] !== undefined && labels[EXCLUDE_LABEL] !== 'false';
+
+/** Nodes with a ready endpoint, by address family; the empty name stands for an endpoint that is on none. */
 function endpointsOf(
   service: Service,
   slices: readonly EndpointSlice[],
-  nodeName: string,
-): { local: Set<string>; any: Set<string> } {
-  const local = new Set<string>();
-  const any = new Set<string>();
+): Record<'IPv4' | 'IPv6', Set<string>> {
+  const nodes = { IPv4: new Set<string>(), IPv6: new Set<string>() };
   for (const slice of slices) {
     if (slice.metadata?.namespace !== service.metadata?.namespace) continue;
     if (slice.metadata?.labels?.['kubernetes.io/service-name'] !== service.metadata?.name) continue;
-    for (const endpoint of slice.endpoints ?? []) {
-      if (endpoint.conditions?.ready === false) continue;
-      any.add(slice.addressType);
-      if (endpoint.nodeName === nodeName) local.add(slice.addressType);
-    }
+    if (slice.addressType !== 'IPv4' && slice.addressType !== 'IPv6') continue;
+    for (const endpoint of slice.endpoints ?? [])
+      if (endpoint.conditions?.ready !== false) nodes[slice.addressType].add(endpoint.nodeName ?? '');
   }
-  return { local, any };
+  return nodes;
 }

@@ -59,6 +59,8 @@ export type BGPConfiguration = CalicoObject<{
   listenPort?: number;
   nodeMeshPassword?: SecretKeyRef;
   nodeMeshMaxRestartTime?: string;
+  /** podwire's own: in a mesh of more nodes than this, some become route reflectors by themselves; 0 never, 100 when absent. */
+  automaticReflectorsAbove?: number;
   /** podwire's own: BFD between the nodes of the mesh. */
   nodeMeshBFD?: BfdSpec;
   bindMode?: 'None' | 'NodeIP';

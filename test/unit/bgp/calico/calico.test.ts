@@ -375,6 +375,62 @@ test('services: ranges, externalTrafficPolicy Local, single addresses, excluded 
   );
 });
 
+test('services: a cordoned node leaves them to others, and keeps them when there is nobody to take over', () => {
+  const spec = { serviceExternalIPs: [{ cidr: '203.0.113.0/24' }] };
+  const service = (policy: 'Local' | 'Cluster') => ({
+    metadata: { name: 's', namespace: 'd' },
+    spec: { externalTrafficPolicy: policy, externalIPs: ['203.0.113.7'] },
+  });
+  const cordoned = { ...node('a', '10.1.0.1'), spec: { unschedulable: true } };
+  const announced = (policy: 'Local' | 'Cluster', endpointsOn: string[], others: object[]) =>
+    routes(
+      planBgp(
+        input({
+          nodes: [cordoned, ...others],
+          affinities: [],
+          configurations: [{ metadata: { name: 'default' }, spec }],
+          services: [service(policy)],
+          endpointSlices: [
+            {
+              metadata: { name: 'e', namespace: 'd', labels: { 'kubernetes.io/service-name': 's' } },
+              addressType: 'IPv4',
+              endpoints: endpointsOn.map(nodeName => ({
+                addresses: ['192.168.1.2'],
+                nodeName,
+                conditions: { ready: true },
+              })),
+            },
+          ],
+        }),
+      ),
+    );
+  const b = node('b', '10.1.0.2');
+  const excluded = node('b', '10.1.0.2', { 'node.kubernetes.io/exclude-from-external-load-balancers': '' });
+  assert.deepEqual(announced('Cluster', ['a'], [b]), []);
+  assert.deepEqual(announced('Cluster', ['a'], []), ['203.0.113.0/24'], 'the only node');
+  assert.deepEqual(announced('Cluster', ['a'], [excluded]), ['203.0.113.0/24'], 'the only one that may');
+  assert.deepEqual(announced('Local', ['a', 'b'], [b]), [], 'b has an endpoint as well');
+  assert.deepEqual(announced('Local', ['a'], [b]), ['203.0.113.7/32'], 'the only endpoints are here');
+});
+
+test('reachableBy: a route to the peer itself; what cannot be a gateway is named', () => {
+  const peer = (peerIP: string, reachableBy: string) => ({
+    metadata: { name: `to-${peerIP}` },
+    spec: { peerIP, asNumber: 65000, reachableBy },
+  });
+  const plan = planBgp(input({ peers: [peer('10.9.0.1', '10.1.0.254'), peer('10.9.0.2', 'fd00::1')] }));
+  assert.deepEqual(plan.waysToPeers, [{ destination: '10.9.0.1/32', gateway: '10.1.0.254' }]);
+  assert.deepEqual(
+    plan.problems.map(({ name, reason }) => [name, reason]),
+    [['to-10.9.0.2', 'InvalidPeer']],
+  );
+  assert.equal(
+    plan.config?.peers.filter(({ asn }) => asn === 65000).length,
+    2,
+    'the session is tried anyway',
+  );
+});
+
 test('pools that contradict each other: the older one is used, the other one named', () => {
   const { pools, problems } = readPools([
     { metadata: { name: 'new', creationTimestamp: '2026-02-01T00:00:00Z' }, spec: { cidr: '10.0.1.0/24' } },
