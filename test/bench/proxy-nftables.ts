@@ -14,7 +14,7 @@ import { ServiceProxy } from '../../proxy/proxy.ts';
 import type { EndpointSlice, Service } from '../../src/api/types.ts';
 import { Nftables } from '../../src/linux/nftables.ts';
 import { type LabNamespace, NetnsLab } from '../harness/netns-lab.ts';
-import { endpoint, service, slice } from '../unit/proxy/object-fixtures.ts';
+import { endpoint, type ServiceOptions, service, slice } from '../unit/proxy/object-fixtures.ts';
 import type { Report } from './main.ts';
 
 const SERVICES = Number(process.env.PODWIRE_BENCH_SERVICES ?? 10_000);
@@ -29,9 +29,11 @@ const CONFIG: NftablesConfig = {
   nodeIps: ['192.0.2.1'],
 };
 
+const STICKY = 1000;
+
 type Objects = [Service, EndpointSlice];
 
-function objects(n: number, generation = 0, endpoints = ENDPOINTS): Objects {
+function objects(n: number, generation = 0, endpoints = ENDPOINTS, options: ServiceOptions = {}): Objects {
   const key = `bench/service-${String(n).padStart(6, '0')}`;
   const ports = [{ port: 80 }];
   const list = Array.from({ length: endpoints }, (_, i) => {
@@ -39,7 +41,7 @@ function objects(n: number, generation = 0, endpoints = ENDPOINTS): Objects {
     return endpoint(`10.${128 + ((address >> 16) & 127)}.${(address >> 8) & 255}.${address & 255}`);
   });
   return [
-    service(key, { clusterIP: `10.${96 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`, ports }),
+    service(key, { clusterIP: `10.${96 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`, ports, ...options }),
     slice(key, list, ports),
   ];
 }
@@ -161,6 +163,23 @@ export async function bench(report: Report): Promise<void> {
       peer: best(bare) / 1000,
       unit: 's',
       note: 'from API objects; peer: nft -f of the same rules',
+    });
+    const sticky: number[] = [];
+    const plain: number[] = [];
+    for (let round = 0; round < ROUNDS; round++)
+      for (const [times, sessionAffinity] of [
+        [plain, 'None'],
+        [sticky, 'ClientIP'],
+      ] as const) {
+        const some = Array.from({ length: STICKY }, (_, n) => objects(n, 0, ENDPOINTS, { sessionAffinity }));
+        times.push((await ours(lab.namespace(`${sessionAffinity}${round}`), some, false)).cold);
+      }
+    report({
+      name: `proxy/nftables-sticky-cold-${STICKY}`,
+      ours: best(sticky),
+      peer: best(plain),
+      unit: 'ms',
+      note: 'Services with session affinity; peer: our own time for as many without',
     });
     const { same, fewer } = changes!;
     const ms = same.map(change => change.ms);

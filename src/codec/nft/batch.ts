@@ -107,9 +107,9 @@ export class NftBatch {
     );
   }
 
-  /** At the end of the chain, or before all others. */
+  /** At the end of the chain, before all others, or where `rule.before` says. */
   addRule(family: NftFamily, table: string, rule: RuleSpec, options: { first?: boolean } = {}): this {
-    const flags = NLM_F_CREATE | (options.first ? 0 : NLM_F_APPEND);
+    const flags = NLM_F_CREATE | (options.first || rule.before !== undefined ? 0 : NLM_F_APPEND);
     return this.#message(NFT_MSG.NEWRULE, family, flags, `add rule ${family} ${table} ${rule.chain}`, w =>
       encodeRule(w, table, rule),
     );

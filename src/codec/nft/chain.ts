@@ -19,6 +19,8 @@ import {
   NFTA_HOOK,
   NFTA_IMMEDIATE_DATA,
   NFTA_RULE,
+  NFTA_RULE_COMPAT,
+  NFT_RULE_COMPAT_F_INV,
   NFTA_TABLE,
   NFTA_VERDICT,
 } from './constants.ts';
@@ -35,6 +37,10 @@ export interface RuleSpec {
   chain: string;
   expressions: readonly Expression[];
   comment?: string;
+  /** Of rules with expressions of x_tables: the protocol they may take for granted. */
+  compat?: { protocol: number; inverted: boolean };
+  /** Handle of the rule before which it belongs; the end of the chain without one. */
+  before?: bigint;
 }
 
 export interface TableInfo {
@@ -82,6 +88,18 @@ export function encodeRule(w: MessageWriter, table: string, rule: RuleSpec): voi
       for (const expression of rule.expressions) encodeExpression(w, expression);
     });
   if (rule.comment !== undefined) w.attr(NFTA_RULE.USERDATA, encodeComment(rule.comment));
+  const { compat, before } = rule;
+  if (compat !== undefined)
+    w.nest(NFTA_RULE.COMPAT, () =>
+      w
+        .attrU32be(NFTA_RULE_COMPAT.PROTO, compat.protocol)
+        .attrU32be(NFTA_RULE_COMPAT.FLAGS, compat.inverted ? NFT_RULE_COMPAT_F_INV : 0),
+    );
+  if (before !== undefined) {
+    const handle = Buffer.alloc(8);
+    handle.writeBigUInt64BE(before);
+    w.attr(NFTA_RULE.POSITION, handle);
+  }
 }
 
 export function encodeRuleHandle(w: MessageWriter, rule: RuleInfo): void {

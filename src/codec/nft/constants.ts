@@ -49,7 +49,17 @@ export const NFTA_GEN_ID = 1;
 export const NFTA_TABLE = { NAME: 1, FLAGS: 2, USE: 3, HANDLE: 4, USERDATA: 6 } as const;
 export const NFTA_CHAIN = { TABLE: 1, HANDLE: 2, NAME: 3, HOOK: 4, POLICY: 5, USE: 6, TYPE: 7 } as const;
 export const NFTA_HOOK = { HOOKNUM: 1, PRIORITY: 2 } as const;
-export const NFTA_RULE = { TABLE: 1, CHAIN: 2, HANDLE: 3, EXPRESSIONS: 4, POSITION: 6, USERDATA: 7 } as const;
+export const NFTA_RULE = {
+  TABLE: 1,
+  CHAIN: 2,
+  HANDLE: 3,
+  EXPRESSIONS: 4,
+  COMPAT: 5,
+  POSITION: 6,
+  USERDATA: 7,
+} as const;
+export const NFTA_RULE_COMPAT = { PROTO: 1, FLAGS: 2 } as const;
+export const NFT_RULE_COMPAT_F_INV = 2;
 export const NFTA_EXPR = { NAME: 1, DATA: 2 } as const;
 export const NFTA_SET = {
   TABLE: 1,
@@ -59,9 +69,11 @@ export const NFTA_SET = {
   KEY_LEN: 5,
   DATA_TYPE: 6,
   DATA_LEN: 7,
+  DESC: 9,
   ID: 10,
   USERDATA: 13,
 } as const;
+export const NFTA_SET_DESC_SIZE = 1;
 export const NFT_SET_MAP = 8;
 export const NFT_SET_TIMEOUT = 16;
 /** Rules may add elements. */

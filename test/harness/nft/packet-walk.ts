@@ -1,6 +1,5 @@
 // Walks a packet through a planned nftables table, taking every branch that chance may take: what can become of it. A
 // second opinion on the plan that knows nothing of how it was made.
-import { endpointData } from '../../../proxy/backend/nftables/plan/key.ts';
 import type { Operand, Statement, TablePlan } from '../../../proxy/backend/nftables/plan/state.ts';
 import { cidrContains, parseCidrOrIp } from '../../../src/lib/cidr.ts';
 import { requireIp } from '../../../src/lib/ip.ts';
@@ -12,8 +11,8 @@ export interface Packet {
   dport: number;
   /** The source is an address of this node. */
   fromNode?: boolean;
-  /** Clients that affinity sets remember: by set. */
-  remembered?: ReadonlySet<string>;
+  /** The affinity map: service port (cluster IP, protocol, port) and client to endpoint, all latin1. */
+  remembered?: ReadonlyMap<string, string>;
 }
 
 /** One possible end: where it was sent (latin1 of address and port), whether marked, and the verdict. */
@@ -22,6 +21,9 @@ export interface Outcome {
   marked: boolean;
   verdict: 'accept' | 'drop' | 'reject';
 }
+
+/** Data of sticky maps begin with a word that says nothing. */
+const NOTHING_BYTES = 4;
 
 const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
 
@@ -64,8 +66,12 @@ export class PacketWalk {
     const text = key.map(operand => field(this.#packet, operand)).join('');
     const set = this.#plan.sets.get(map);
     if (!set) throw new Error(`no set ${map}`);
-    if (set.dynamic) return this.#packet.remembered?.has(map) ? '' : undefined;
     return this.#plan.elements.get(map)?.get(text);
+  }
+
+  /** The service port that this destination belongs to. */
+  #service(key: readonly Operand[], services: string): string | undefined {
+    return this.#lookup(key, services)?.slice(NOTHING_BYTES);
   }
 
   #chain(name: string, at: number, state: State, after: (state: State) => Outcome[]): Outcome[] {
@@ -128,21 +134,25 @@ export class PacketWalk {
         return Array.from({ length: statement.below }, (_, n) =>
           this.#plan.elements.get(statement.map)?.get(randomKey(n)),
         ).flatMap(text => this.#verdict(text, state));
-      case 'random-zero':
-        return [
-          ['next', state],
-          ['no match', state],
-        ];
       case 'dnat-map':
         return this.#dnat(this.#lookup(statement.key, statement.map), state);
       case 'dnat-random':
         return Array.from({ length: statement.below }, (_, n) =>
           this.#plan.elements.get(statement.map)?.get(randomKey(n)),
         ).flatMap(target => this.#dnat(target, state));
-      case 'dnat':
-        return this.#dnat(endpointData(statement.ip, statement.port), state);
-      case 'remember':
-        return [['next', state]];
+      case 'recall': {
+        const service = this.#service(statement.key, statement.sets.services);
+        const endpoint = this.#packet.remembered?.get(`${service}${field(packet, 'saddr')}`);
+        const isThere = this.#plan.elements.get(statement.sets.endpoints)?.has(`${endpoint}${service}`);
+        return this.#dnat(isThere ? endpoint : undefined, state);
+      }
+      case 'assign': {
+        const service = this.#service(statement.key, statement.sets.services);
+        const picks = this.#plan.elements.get(statement.sets.picks);
+        return Array.from({ length: statement.below ?? 1 }, (_, n) =>
+          picks?.get(`${service}${randomKey(n)}`)?.slice(NOTHING_BYTES),
+        ).flatMap(target => this.#dnat(target, state));
+      }
       case 'mark':
         return [['next', { marked: true }]];
       case 'verdict':

@@ -35,17 +35,21 @@ async function nft(host: LabNamespace, ...args: string[]): Promise<string> {
 
 /** Blocks and elements in any order. */
 function canonical(text: string): string[] {
-  return text
-    .replace(/elements = \{[^}]*\}/g, list =>
-      list
-        .split(/[,{}]/)
-        .map(one => one.trim())
-        .sort()
-        .join(', '),
-    )
-    .split(/\n\n?(?=\t(?:set|map|chain) )/)
-    .map(block => block.replace(/\s+/g, ' ').replace(/[ }]+$/, ''))
-    .sort();
+  return (
+    text
+      .replace(/elements = \{[^}]*\}/g, list =>
+        list
+          .split(/[,{}]/)
+          .map(one => one.trim())
+          .sort()
+          .join(', '),
+      )
+      // What session affinity does only netlink can load.
+      .replace(/(chain \S*sticky-\d+-\d+s \{)[^}]*(?:\{[^{}]*\}[^{}]*)*\n\t\}/g, '$1 }')
+      .split(/\n\n?(?=\t(?:set|map|chain) )/)
+      .map(block => block.replace(/\s+/g, ' ').replace(/[ }]+$/, ''))
+      .sort()
+  );
 }
 
 const DETECTORS = [

@@ -48,7 +48,7 @@ const listTable = (): Promise<string> => nft('-s', 'list', 'table', 'ip', TABLE)
 /** Declarations, chains and elements in any order, without the clients that affinity remembers. */
 function canonical(text: string): string[] {
   return text
-    .replace(/(set affinity-.*\{[^{]*?)\s*elements = \{[^}]*\}/g, '$1')
+    .replace(/(map affinity \{[^{}]*?)\s*elements = \{[^}]*\}/g, '$1')
     .replace(/elements = \{[^}]*\}/g, list =>
       list
         .split(/[,{}]/)
@@ -136,6 +136,93 @@ test('clients keep their endpoint over a restart of the proxy', limits, async ()
     proxy.setEndpointSlices([endpoints]);
   });
   for (let n = 0; n < 12; n++) assert.equal(await net.client.outcome('10.96.1.2', 80), server);
+});
+
+for (const [family, protocol] of [
+  [4, 'TCP'],
+  [4, 'UDP'],
+  [6, 'TCP'],
+  [6, 'UDP'],
+] as const)
+  test(
+    `affinity, IPv${family} ${protocol}: one endpoint for all addresses of a Service, another one when it goes`,
+    limits,
+    async () => {
+      const net = node();
+      const n = `${family}${protocol === 'TCP' ? 1 : 2}`;
+      const key = `own/all${n}`;
+      const port = protocol === 'TCP' ? 80 : 53;
+      const nodePort = 30700 + Number(n);
+      const clusterIP = family === 4 ? `10.96.2.${n}` : `fd96::2:${n}`;
+      const nodeIp = family === 4 ? NODE_IP.v4 : NODE_IP.v6;
+      if (family === 6 && protocol === 'UDP')
+        for (const [n, pod] of net.pods.entries()) pod.udpServer(53, `pod${n + 1}`, '::');
+      const pods = ['2', '3', '4'].map(last => (family === 4 ? `10.244.1.${last}` : `fd00:244:1::${last}`));
+      const put = async (addresses: string[]): Promise<void> => {
+        const list = addresses.map(ip => endpoint(ip));
+        net.proxy.upsertEndpointSlice({
+          ...slice(key, list, [{ port, protocol }]),
+          addressType: family === 4 ? 'IPv4' : 'IPv6',
+        });
+        await net.proxy.settled();
+      };
+      const options = {
+        type: 'NodePort',
+        clusterIP,
+        ports: [{ port, nodePort, protocol }],
+        sessionAffinity: 'ClientIP',
+      };
+      net.proxy.upsertService(service(key, options));
+      await put(pods);
+      const transport = protocol === 'TCP' ? 'tcp' : 'udp';
+      const ask = (): Promise<string> => net.client.outcome(clusterIP, port, { protocol: transport });
+      const askNode = (): Promise<string> => net.client.outcome(nodeIp, nodePort, { protocol: transport });
+      const first = await ask();
+      assert.match(first, /^pod[123]$/);
+      for (let round = 0; round < 6; round++)
+        assert.deepEqual([await ask(), await askNode()], [first, first]);
+      // Two others go: nothing changes for who was remembered.
+      const own = pods[Number(first.slice(3)) - 1]!;
+      await put([own]);
+      assert.deepEqual([await askNode(), await ask()], [first, first]);
+      await put(pods);
+      for (let round = 0; round < 6; round++) assert.equal(await ask(), first);
+      // Its own one goes.
+      await put(pods.filter(ip => ip !== own));
+      const second = await askNode();
+      assert.match(second, /^pod[123]$/);
+      assert.notEqual(second, first);
+      for (let round = 0; round < 6; round++)
+        assert.deepEqual([await ask(), await askNode()], [second, second]);
+      // It comes back: the client stays where it is by now.
+      await put(pods);
+      for (let round = 0; round < 6; round++) assert.equal(await ask(), second);
+    },
+  );
+
+test('affinity: who keeps coming is remembered for longer; nft lists it', limits, async () => {
+  const net = node();
+  const ports = [{ port: 80 }];
+  net.proxy.upsertService(
+    service('own/brief', {
+      clusterIP: '10.96.3.1',
+      sessionAffinity: 'ClientIP',
+      sessionAffinityConfig: { clientIP: { timeoutSeconds: 2 } },
+      ports,
+    }),
+  );
+  const list = ['10.244.1.2', '10.244.1.3', '10.244.1.4'].map(ip => endpoint(ip));
+  net.proxy.upsertEndpointSlice(slice('own/brief', list, ports));
+  await net.proxy.settled();
+  const first = await net.client.outcome('10.96.3.1', 80);
+  for (let n = 0; n < 4; n++) {
+    await sleep(1000);
+    assert.equal(await net.client.outcome('10.96.3.1', 80), first);
+  }
+  const listed = await nft('list', 'map', 'ip', TABLE, 'affinity');
+  assert.match(listed, /10\.96\.3\.1 \. tcp \. 80 \. 10\.9\.0\.9 timeout 2s expires/);
+  assert.match(await nft('list', 'chain', 'ip', TABLE, 'sticky-3-2s'), /update @affinity/);
+  await nft('-j', 'list', 'ruleset');
 });
 
 test('the node itself reaches a node port of policy Local on another node', limits, async () => {

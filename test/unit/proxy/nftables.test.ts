@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { DEFAULT_NFTABLES_CONFIG, type NftablesConfig } from '../../../proxy/backend/nftables/plan/config.ts';
-import { endpointData } from '../../../proxy/backend/nftables/plan/key.ts';
+import { addressKey, endpointData, vipKey } from '../../../proxy/backend/nftables/plan/key.ts';
 import { OwnNames } from '../../../proxy/backend/nftables/plan/names.ts';
 import { TablePlanner } from '../../../proxy/backend/nftables/plan/planner.ts';
 import { assignSlots } from '../../../proxy/backend/nftables/plan/slots.ts';
@@ -93,10 +93,10 @@ test('places are kept', () => {
 
 test('own names tell long names apart, and are identifiers of nft', () => {
   const names = new OwnNames('ns/name:http', 'tcp');
-  assert.match(names.endpoint('fd00::1', 80), /^endpoint-[0-9A-F]{8}-ns\/name\/tcp\/http__fd00\.\.1\/80$/);
+  assert.match(names.cluster, /^service-[0-9A-F]{8}-ns\/name\/tcp\/http$/);
   assert.notEqual(names.cluster, new OwnNames('ns/name:http', 'udp').cluster);
   const longest = new OwnNames(`${'n'.repeat(63)}/${'s'.repeat(63)}:${'p'.repeat(15)}`, 'sctp');
-  assert.ok(longest.endpoint('ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', 65535).length < 256);
+  assert.ok(longest.endpoints(true).length < 256);
 });
 
 test('the table as text', () => {
@@ -163,7 +163,7 @@ class Table {
   #checkReferences(): void {
     for (const rules of this.chains.values())
       for (const rule of rules) {
-        for (const [, set] of rule.matchAll(/@(\S+)/g)) assert.ok(this.sets.has(set!), rule);
+        for (const [, set] of rule.matchAll(/@([^\s)]+)/g)) assert.ok(this.sets.has(set!), rule);
         for (const [, chain] of rule.matchAll(/(?:goto|jump) (\S+)/g))
           assert.ok(this.chains.has(chain!), rule);
       }
@@ -341,21 +341,71 @@ test('what the table does with a packet is what the Service says, for any Servic
   );
 });
 
-test('who is remembered goes where he was', () => {
+test('who is remembered goes where he was, from every address of the Service, as long as it is there', () => {
   const bench = new Bench();
-  bench.add(
-    'a/sticky',
-    { clusterIP: '10.96.0.1', ports: [{ port: 80 }], sessionAffinity: 'ClientIP' },
-    ADDRESSES,
-  );
+  const put = (addresses: string[], isLocal: (ip: string) => boolean): void => {
+    bench.add(
+      'a/sticky',
+      {
+        type: 'NodePort',
+        clusterIP: '10.96.0.1',
+        externalIPs: ['198.51.100.7'],
+        ports: [{ port: 80, nodePort: 30080 }],
+        sessionAffinity: 'ClientIP',
+        externalTrafficPolicy: 'Local',
+      },
+      addresses,
+      isLocal,
+    );
+    bench.update();
+  };
+  const hex = (ip: string): string => Buffer.from(endpointData(ip, 8080), 'latin1').toString('hex');
+  const client = '203.0.113.9';
+  const remembered = (ip: string): Packet['remembered'] =>
+    new Map([[vipKey('10.96.0.1', 'TCP', 80) + addressKey(client), endpointData(ip, 8080)]]);
+  const to = (daddr: string, dport: number, ip?: string): Set<string> => {
+    const packet = { saddr: client, daddr, dport, protocol: 6 };
+    return through(bench.planner, ip === undefined ? packet : { ...packet, remembered: remembered(ip) });
+  };
+  put(ADDRESSES, ip => ip !== '10.244.0.1');
+  assert.equal(to('10.96.0.1', 80).size, 4);
+  assert.equal(to('192.0.2.1', 30080).size, 3);
+  const masqueraded = new Set([`${hex('10.244.0.3')} masqueraded`]);
+  assert.deepEqual(to('10.96.0.1', 80, '10.244.0.3'), masqueraded);
+  for (const [ip, port] of [
+    ['192.0.2.1', 30080],
+    ['198.51.100.7', 80],
+  ] as const) {
+    assert.deepEqual(to(ip, port, '10.244.0.3'), new Set([hex('10.244.0.3')]));
+    // Remembered at the cluster IP, but not of this node: the Local policy knows better.
+    assert.equal(to(ip, port, '10.244.0.1').size, 3);
+  }
+  put(['10.244.0.1', '10.244.0.2'], () => true);
+  assert.equal(to('10.96.0.1', 80, '10.244.0.3').size, 2);
+  assert.equal(to('10.96.0.1', 80, '10.244.0.2').size, 1);
+});
+
+test('a Service with affinity has no chain and no set of its own', () => {
+  const bench = new Bench();
+  const sticky = (n: number): void =>
+    bench.add(
+      `a/s${n}`,
+      { clusterIP: `10.96.0.${n}`, ports: [{ port: 80 }], sessionAffinity: 'ClientIP' },
+      ADDRESSES,
+    );
+  sticky(1);
   bench.update();
-  const set = [...bench.planner.sets.keys()].find(name => name.includes('10.244.0.3'))!;
-  const packet = { saddr: '10.244.0.9', daddr: '10.96.0.1', dport: 80, protocol: 6 };
-  assert.equal(through(bench.planner, packet).size, 4);
-  assert.deepEqual(
-    through(bench.planner, { ...packet, remembered: new Set([set]) }),
-    new Set([Buffer.from(endpointData('10.244.0.3', 8080), 'latin1').toString('hex')]),
-  );
+  bench.planner.acknowledge();
+  sticky(2);
+  const changes = bench.update();
+  assert.deepEqual([changes.addChains, changes.addSets, changes.replaceRules], [[], [], []]);
+  assert.deepEqual(Object.fromEntries([...changes.elements].map(([set, { add }]) => [set, add.length])), {
+    'sticky-services': 1,
+    'sticky-picks': 4,
+    'sticky-endpoints': 4,
+    'service-ips': 1,
+    'cluster-ips': 1,
+  });
 });
 
 test('a number drawn among more endpoints than there are leads to the first', () => {

@@ -2,7 +2,7 @@
 import { bitwise } from '../../../../src/codec/nft/expression/bitwise.ts';
 import { cmp } from '../../../../src/codec/nft/expression/cmp.ts';
 import { CT_STATE, CT_STATUS, ct } from '../../../../src/codec/nft/expression/ct.ts';
-import { updateSet } from '../../../../src/codec/nft/expression/dynset.ts';
+import { deleteFromSet, updateSet } from '../../../../src/codec/nft/expression/dynset.ts';
 import type { Expression } from '../../../../src/codec/nft/expression/expression.ts';
 import { fibDestinationType, fibSourceType, RTN_LOCAL } from '../../../../src/codec/nft/expression/fib.ts';
 import { immediate, verdict } from '../../../../src/codec/nft/expression/immediate.ts';
@@ -18,7 +18,7 @@ import type { SetSpec } from '../../../../src/codec/nft/set.ts';
 import { typeofRandom } from '../../../../src/codec/nft/typeof.ts';
 import { netmask, parseCidrOrIp } from '../../../../src/lib/cidr.ts';
 import { PodwireError } from '../../../../src/lib/errors.ts';
-import { requireIp } from '../../../../src/lib/ip.ts';
+import { SET } from '../plan/names.ts';
 import type { Family, Operand, ProtocolName, Rule, SetPlan, Statement } from '../plan/state.ts';
 
 const NUMBERS: Record<ProtocolName, number> = { tcp: 6, udp: 17, sctp: 132 };
@@ -36,9 +36,9 @@ function words(family: Family): number {
 }
 
 /** Loads a key's fields into consecutive registers. */
-function load(family: Family, key: readonly Operand[]): Expression[] {
+function load(family: Family, key: readonly Operand[], at = 0): Expression[] {
   const expressions: Expression[] = [];
-  let to = 0;
+  let to = at;
   for (const field of key) {
     const isAddress = field === 'saddr' || field === 'daddr';
     if (isAddress) expressions.push(payload(family === 4 ? `ip ${field}` : `ip6 ${field}`, to));
@@ -74,6 +74,76 @@ function hasBit(bit: number): Expression[] {
   return [bitwise(u32(bit)), cmp('!=', u32(0))];
 }
 
+/**
+ * Registers of session affinity, in words of four bytes; IPv6 needs all sixteen.
+ *
+ *     0       1 … w     1+w    2+w … 1+2w   2+2w    3+2w    4+2w … 3+3w
+ *   nothing  endpoint   its     cluster IP  proto-  port    client, or the number
+ *             address   port                  col           of an endpoint
+ *
+ * Every key and every datum is a run of these. What a lookup brings begins in the register before: see layout.ts.
+ */
+function stickyRegisters(family: Family) {
+  const w = words(family);
+  return { nothing: 0, endpoint: 1, endpointPort: 1 + w, service: 2 + w, client: 4 + 2 * w };
+}
+
+/** The service port that the packet's destination belongs to, and something in the endpoint's place for nft to print. */
+function loadService(family: Family, key: readonly Operand[], services: string): Expression[] {
+  const at = stickyRegisters(family);
+  const destination = family === 4 ? 'ip daddr' : 'ip6 daddr';
+  const byPort = key.length === 2;
+  return [
+    ...(byPort ? [payload(destination, at.service)] : []),
+    ...load(family, key, byPort ? at.service + words(family) : at.service),
+    lookup(services, { from: byPort ? at.service + words(family) : at.service, to: at.endpointPort }),
+    payload(destination, at.endpoint),
+    payload('th dport', at.endpointPort),
+  ];
+}
+
+/** Ends with the client's affinity set or started anew, and the packet's destination. */
+function toEndpoint(family: Family, expressions: Expression[]): Expression[] {
+  const { endpoint, endpointPort, nothing } = stickyRegisters(family);
+  return [
+    immediate(Buffer.alloc(4), nothing),
+    ...expressions,
+    dnat({ family, address: endpoint, port: endpointPort }),
+  ];
+}
+
+function recall(family: Family, { key, sets, seconds }: Statement & { is: 'recall' }): Expression[] {
+  const at = stickyRegisters(family);
+  return [
+    ...loadService(family, key, sets.services),
+    ...load(family, ['saddr'], at.client),
+    lookup(SET.affinity, { from: at.service, to: at.nothing }),
+    lookup(sets.endpoints, { from: at.endpoint }),
+    ...toEndpoint(family, [updateSet(SET.affinity, seconds * 1000, { key: at.service, data: at.nothing })]),
+  ];
+}
+
+function assign(family: Family, { key, sets, below, seconds }: Statement & { is: 'assign' }): Expression[] {
+  const at = stickyRegisters(family);
+  const registers = { key: at.service, data: at.nothing };
+  return [
+    ...loadService(family, key, sets.services),
+    below === undefined ? immediate(Buffer.alloc(4), at.client) : numgenRandom(below, at.client),
+    lookup(sets.picks, { from: at.service, to: at.nothing }),
+    ...toEndpoint(
+      family,
+      seconds === undefined
+        ? []
+        : [
+            ...load(family, ['saddr'], at.client),
+            // Data of an element that is there would stay as it is.
+            deleteFromSet(SET.affinity, registers),
+            updateSet(SET.affinity, seconds * 1000, registers),
+          ],
+    ),
+  ];
+}
+
 function compileStatement(family: Family, statement: Statement): Expression[] {
   const port = words(family);
   switch (statement.is) {
@@ -100,8 +170,6 @@ function compileStatement(family: Family, statement: Statement): Expression[] {
       return [...load(family, statement.key), lookup(statement.map, { to: 'verdict' })];
     case 'random-vmap':
       return [numgenRandom(statement.below), lookup(statement.map, { to: 'verdict' })];
-    case 'random-zero':
-      return [numgenRandom(statement.below), cmp('==', u32(0))];
     case 'dnat-map':
       return [
         ...load(family, statement.key),
@@ -114,18 +182,10 @@ function compileStatement(family: Family, statement: Statement): Expression[] {
         lookup(statement.map, { to: 0 }),
         dnat({ family, address: 0, port }),
       ];
-    case 'dnat': {
-      const number = Buffer.alloc(2);
-      number.writeUInt16BE(statement.port);
-      const [address, port] = [0, 4];
-      return [
-        immediate(requireIp(statement.ip), address),
-        immediate(number, port),
-        dnat({ family, address, port }),
-      ];
-    }
-    case 'remember':
-      return [...load(family, ['saddr']), updateSet(statement.set, statement.seconds * 1000)];
+    case 'recall':
+      return recall(family, statement);
+    case 'assign':
+      return assign(family, statement);
     case 'mark':
       return [meta('mark'), bitwise(u32(~statement.mark), u32(statement.mark)), setMeta('mark')];
     case 'unmark':
@@ -150,6 +210,7 @@ export function compileSet(family: Family, set: SetPlan): SetSpec {
     key: set.key === 'random' ? ['integer'] : set.key,
     ...(data === undefined ? {} : { data }),
     ...(set.dynamic ? { dynamic: true } : {}),
+    ...(set.size === undefined ? {} : { size: set.size }),
     ...(set.key === 'random' ? { userData: typeofRandom(data === 'verdict' ? 'verdict' : family) } : {}),
   };
 }

@@ -30,6 +30,19 @@ export function endpointData(ip: string, port: number): string {
   return addressKey(ip) + portBytes(port);
 }
 
+/** What is looked up for the sake of what follows it begins with a word that says nothing; see layout.ts. */
+const NOTHING = '\0\0\0\0';
+
+/** `mark . ip_addr . inet_proto . inet_service`: which service port a sticky frontend belongs to. */
+export function identityData(vip: string): string {
+  return NOTHING + vip;
+}
+
+/** `mark . ip_addr . inet_service` */
+export function stickyData(endpoint: string): string {
+  return NOTHING + endpoint;
+}
+
 /** What numgen gives: a number in the host's byte order, which is little-endian on every machine we run on. */
 export function randomKey(n: number): string {
   return String.fromCharCode(n & 255, (n >> 8) & 255, (n >> 16) & 255, n >>> 24);

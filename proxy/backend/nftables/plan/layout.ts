@@ -6,11 +6,22 @@
 //     pick-0 ── dnat to daddr . proto . dport map endpoints-0        {10.96.0.1 . tcp . 80 : 10.244.1.2 . 8080}
 //     pick-1 ── dnat to … map endpoints-1, else as pick-0            (a Service with fewer endpoints was meant)
 //
-// Node ports have maps of their own (`np-`, by protocol and port), as have endpoints of the Local policy (`local-`). Pure.
+// Node ports have maps of their own (`np-`, by protocol and port), as have endpoints of the Local policy (`local-`).
+//
+// Session affinity is flat too. Whatever frontend a client uses, its Service is known by cluster IP, protocol and port:
+//
+//   services ── service-ips {198.51.100.7 . tcp . 80 : goto sticky-3-10800s} ──▶ sticky-3-10800s
+//     recall   sticky-services {198.51.100.7 . tcp . 80 : 10.96.0.1 . tcp . 80}
+//              affinity {10.96.0.1 . tcp . 80 . CLIENT : 10.244.1.2 . 8080, 3 h}   of all clients and Services
+//              sticky-endpoints {10.244.1.2 . 8080 . 10.96.0.1 . tcp . 80}         is it one still?
+//     assign   sticky-picks {10.96.0.1 . tcp . 80 . numgen random mod 3 : 10.244.1.2 . 8080}, and @affinity has it
+//
+// Data that is used in a further lookup begins with a word that means nothing: nft (1.0.6) ends with a failed assertion
+// when it lists a rule in which a lookup's result is part of a key, but never minds the registers behind its first. Pure.
 
 import type { NftablesConfig } from './config.ts';
 import { randomKey } from './key.ts';
-import { CHAIN, endpointMap, type Lane, lanePrefix, SET } from './names.ts';
+import { CHAIN, endpointMap, type Lane, lanePrefix, SET, stickySets } from './names.ts';
 import type { ChainPlan, Family, FieldType, Operand, Rule, SetPlan, Statement } from './state.ts';
 
 const DSTNAT = -100;
@@ -199,6 +210,55 @@ export function pickPart(family: Family, lane: Lane, slot: number): Shared {
 export function balancePart(lane: Lane, count: number): Shared {
   const rule: Rule = [{ is: 'random-vmap', below: count, map: picks(lane) }];
   return { sets: [], chains: [{ name: balanceName(lane, count), rules: [rule] }], elements: [] };
+}
+
+/** So many clients of all Services are remembered. Of a multiple of 65536 the kernel sets nothing aside beforehand. */
+const MAX_REMEMBERED = 1_048_576;
+
+/** Where one of `count` endpoints is chosen for clients that keep theirs for so many seconds. */
+export function stickyName(lane: Lane, count: number, seconds: number): string {
+  return `${lanePrefix(lane)}sticky-${count}-${seconds}s`;
+}
+
+export function stickyPart(family: Family, lane: Lane, count: number, seconds: number): Shared {
+  const address = addressType(family);
+  const vip: FieldType[] = [address, 'inet_proto', 'inet_service'];
+  const endpoint: FieldType[] = [address, 'inet_service'];
+  const key = lane.nodePort ? NODE_PORT : VIP;
+  const sets = stickySets(lane);
+  const below = count === 1 ? {} : { below: count };
+  return {
+    sets: [
+      {
+        name: sets.services,
+        key: lane.nodePort ? ['inet_proto', 'inet_service'] : vip,
+        data: ['mark', ...vip],
+      },
+      { name: sets.picks, key: [...vip, 'mark'], data: ['mark', ...endpoint] },
+      { name: sets.endpoints, key: [...endpoint, ...vip] },
+      {
+        name: SET.affinity,
+        key: [...vip, address],
+        data: ['mark', ...endpoint],
+        dynamic: true,
+        size: MAX_REMEMBERED,
+      },
+    ],
+    chains: [
+      {
+        name: stickyName(lane, count, seconds),
+        rules: [
+          [{ is: 'recall', key, sets, seconds }],
+          [{ is: 'assign', key, sets, ...below, seconds }],
+          // Nobody more can be remembered: then at least somebody answers.
+          [{ is: 'assign', key, sets, ...below }],
+          // The number was drawn among more endpoints than there are by now.
+          ...(count === 1 ? [] : [[{ is: 'assign', key, sets } as const]]),
+        ],
+      },
+    ],
+    elements: [],
+  };
 }
 
 /** The way in from outside with the Cluster policy: masqueraded, since the endpoint may be on another node. */

@@ -1,6 +1,7 @@
 // Names in the table. Shared chains and maps are counted or numbered; a service port's own ones are named after it, with a
 // hash in front that keeps long names apart. Pure.
 import { createHash } from 'node:crypto';
+import type { StickySets } from './state.ts';
 
 export const TABLE = 'podwire-proxy';
 /** The table's comment: another layout is not repaired but replaced. */
@@ -15,6 +16,9 @@ export const SET = {
   noEndpointServices: 'no-endpoint-services',
   noEndpointNodePorts: 'no-endpoint-nodeports',
   firewallIps: 'firewall-ips',
+  affinity: 'affinity',
+  stickyServices: 'sticky-services',
+  stickyNodePorts: 'sticky-nodeports',
 } as const;
 
 export const CHAIN = {
@@ -41,6 +45,16 @@ export function lanePrefix(lane: Lane): string {
 /** The map from destination to endpoint number `slot`. */
 export function endpointMap(lane: Lane, slot: number): string {
   return `${lanePrefix(lane)}endpoints-${slot}`;
+}
+
+/** The Cluster or Local endpoints of Services with session affinity, by number and by themselves. */
+export function stickySets(lane: Lane): StickySets {
+  const prefix = lanePrefix({ nodePort: false, local: lane.local });
+  return {
+    services: lane.nodePort ? SET.stickyNodePorts : SET.stickyServices,
+    endpoints: `${prefix}sticky-endpoints`,
+    picks: `${prefix}sticky-picks`,
+  };
 }
 
 /** The kernel takes 255 characters, of which an endpoint needs some 60; names that are valid are shorter. */
@@ -70,13 +84,6 @@ export class OwnNames {
     return `firewall-${this.#suffix}`;
   }
 
-  /** Colons are no part of nft's identifiers. */
-  endpoint(ip: string, port: number): string {
-    return `endpoint-${this.#suffix}__${ip.replaceAll(':', '.')}/${port}`;
-  }
-  affinity(ip: string, port: number): string {
-    return `affinity-${this.#suffix}__${ip.replaceAll(':', '.')}/${port}`;
-  }
   endpoints(local: boolean): string {
     return `${local ? 'local-' : ''}endpoints-${this.#suffix}`;
   }

@@ -11,6 +11,8 @@ import {
   pickName,
   pickPart,
   type Shared,
+  stickyName,
+  stickyPart,
 } from './layout.ts';
 import { type Lane, SET } from './names.ts';
 import { nftablesPlaces } from './places.ts';
@@ -106,6 +108,10 @@ export class TablePlanner implements TablePlan {
   #provide(need: Need): void {
     if (need.is === 'chain')
       this.#share(need.chain.name, () => ({ sets: [], chains: [need.chain], elements: [] }));
+    else if (need.is === 'sticky')
+      this.#share(stickyName(need.lane, need.count, need.seconds), () =>
+        stickyPart(this.family, need.lane, need.count, need.seconds),
+      );
     else this.#provideBalance(need.lane, need.count);
   }
 

@@ -1,5 +1,5 @@
 // What one service port is in the table: elements of shared maps in the common case; chains and sets of its own with
-// session affinity, with source ranges, or with very many endpoints. Depends on the port, the configuration, and the
+// source ranges, or with very many endpoints. Depends on the port, the configuration, and the
 // places its endpoints had before. Pure.
 import { cidrContains, parseCidr } from '../../../../src/lib/cidr.ts';
 import { parseIp } from '../../../../src/lib/ip.ts';
@@ -11,9 +11,25 @@ import {
   type ResolvedPort,
 } from '../../../model/types.ts';
 import type { NftablesConfig } from './config.ts';
-import { addressKey, endpointData, nodePortKey, PROTOCOL_NAMES, randomKey, vipKey } from './key.ts';
-import { addressType, balanceName, externalLocalRules, externalRules, goto, verdict } from './layout.ts';
-import { CHAIN, endpointMap, type Lane, lanePrefix, OwnNames, SET } from './names.ts';
+import {
+  addressKey,
+  endpointData,
+  identityData,
+  nodePortKey,
+  PROTOCOL_NAMES,
+  randomKey,
+  stickyData,
+  vipKey,
+} from './key.ts';
+import {
+  addressType,
+  balanceName,
+  externalLocalRules,
+  externalRules,
+  stickyName,
+  verdict,
+} from './layout.ts';
+import { CHAIN, endpointMap, type Lane, lanePrefix, OwnNames, SET, stickySets } from './names.ts';
 import { assignSlots } from './slots.ts';
 import type { ChainPlan, Family, Rule, SetPlan, Statement } from './state.ts';
 
@@ -21,7 +37,10 @@ import type { ChainPlan, Family, Rule, SetPlan, Statement } from './state.ts';
 export const MAX_SHARED_ENDPOINTS = 64;
 
 /** Shared chains a port leads to; whoever plans the table provides them. */
-export type Need = { is: 'balance'; lane: Lane; count: number } | { is: 'chain'; chain: ChainPlan };
+export type Need =
+  | { is: 'balance'; lane: Lane; count: number }
+  | { is: 'sticky'; lane: Lane; count: number; seconds: number }
+  | { is: 'chain'; chain: ChainPlan };
 
 export interface PortPlan {
   /** Keys that are this port's alone. */
@@ -43,6 +62,8 @@ class PortPlanner {
   readonly #family: Family;
   readonly #own: boolean;
   #names: OwnNames | undefined;
+  /** Sticky elements that are there: several frontends ask for them. */
+  readonly #stuck = new Set<string>();
   readonly #cluster: readonly Endpoint[];
   readonly #local: readonly Endpoint[];
   readonly plan: PortPlan;
@@ -52,7 +73,7 @@ class PortPlanner {
     this.#config = config;
     this.#family = resolved.port.family;
     const { cluster, local, port } = resolved;
-    this.#own = port.affinitySeconds > 0 || Math.max(cluster.length, local.length) > MAX_SHARED_ENDPOINTS;
+    this.#own = port.affinitySeconds === 0 && Math.max(cluster.length, local.length) > MAX_SHARED_ENDPOINTS;
     const placed = (list: readonly Endpoint[], previous: readonly string[]): [Endpoint[], string[]] => {
       const byName = new Map(list.map(endpoint => [joinHostPort(endpoint.ip, endpoint.port), endpoint]));
       const slots = assignSlots(previous, [...byName.keys()]);
@@ -123,6 +144,7 @@ class PortPlanner {
   /** Where one of these endpoints is chosen for packets of this key; undefined when there are none. */
   #balance(lane: Lane, key: string, endpoints: readonly Endpoint[], external: boolean): string | undefined {
     if (endpoints.length === 0) return undefined;
+    if (this.#resolved.port.affinitySeconds > 0) return this.#stick(lane, key, endpoints);
     // A cluster IP has one policy, so its Local endpoints go where the Cluster ones would.
     const into = external ? lane : { nodePort: false, local: false };
     if (this.#own) return lane.local ? this.#ownNames.local : this.#ownNames.cluster;
@@ -132,24 +154,47 @@ class PortPlanner {
     return balanceName(into, endpoints.length);
   }
 
+  /** The endpoints are the service port's, found by its cluster IP, whichever of its addresses a client uses. */
+  #stick(lane: Lane, key: string, endpoints: readonly Endpoint[]): string {
+    const { clusterIp, protocol, port, affinitySeconds: seconds } = this.#resolved.port;
+    const identity = vipKey(clusterIp, protocol, port);
+    const sets = stickySets(lane);
+    if (!this.#stuck.has(sets.services + key)) {
+      this.#stuck.add(sets.services + key);
+      this.#element(sets.services, key, identityData(identity));
+    }
+    if (!this.#stuck.has(sets.picks)) {
+      this.#stuck.add(sets.picks);
+      for (const [slot, { ip, port: number }] of endpoints.entries()) {
+        const endpoint = endpointData(ip, number);
+        this.#element(sets.picks, identity + randomKey(slot), stickyData(endpoint));
+        this.#element(sets.endpoints, endpoint + identity, '');
+      }
+    }
+    this.plan.needs.push({ is: 'sticky', lane, count: endpoints.length, seconds });
+    return stickyName(lane, endpoints.length, seconds);
+  }
+
   /** The chain for packets from outside to this key. */
   #external(nodePort: boolean, key: string): string {
     const { port } = this.#resolved;
     if (this.#own) return this.#ownNames.external;
     const cluster = this.#balance({ nodePort, local: false }, key, this.#cluster, true);
     const np = lanePrefix({ nodePort, local: false });
+    const { affinitySeconds } = port;
+    const sticky = affinitySeconds > 0 ? `-sticky-${affinitySeconds}s` : '';
     const share = (name: string, rules: Rule[]): string => {
       this.plan.needs.push({ is: 'chain', chain: { name, rules } });
       return name;
     };
     if (!port.externalPolicyLocal)
       return share(
-        `${np}external-${this.#cluster.length}`,
+        `${np}external-${this.#cluster.length}${sticky}`,
         cluster === undefined ? [] : externalRules(cluster),
       );
     const local = this.#balance({ nodePort, local: true }, key, this.#local, true);
     return share(
-      `${np}external-local-${this.#cluster.length}-${this.#local.length}`,
+      `${np}external-local-${this.#cluster.length}-${this.#local.length}${sticky}`,
       externalLocalRules(this.#config, this.#family, cluster, local),
     );
   }
@@ -160,13 +205,11 @@ class PortPlanner {
     const { chains } = this.plan;
     const cluster = this.#cluster.length > 0 ? names.cluster : undefined;
     const local = this.#local.length > 0 ? names.local : undefined;
-    if (port.affinitySeconds > 0) this.#affinityChains(port.affinitySeconds);
-    else
-      for (const [name, endpoints, isLocal] of [
-        [cluster, this.#cluster, false],
-        [local, this.#local, true],
-      ] as const)
-        if (name !== undefined) chains.push({ name, rules: this.#ownMap(endpoints, isLocal) });
+    for (const [name, endpoints, isLocal] of [
+      [cluster, this.#cluster, false],
+      [local, this.#local, true],
+    ] as const)
+      if (name !== undefined) chains.push({ name, rules: this.#ownMap(endpoints, isLocal) });
     if (!isExternallyAccessible(port)) return;
     const rules = port.externalPolicyLocal
       ? externalLocalRules(this.#config, this.#family, cluster, local)
@@ -187,35 +230,6 @@ class PortPlanner {
     for (const [slot, { ip, port }] of endpoints.entries())
       this.#element(map, randomKey(slot), endpointData(ip, port));
     return [[this.#protocol, { is: 'dnat-random', below: endpoints.length, map }]];
-  }
-
-  /** Each endpoint remembers its clients; who is remembered by none goes to any. */
-  #affinityChains(seconds: number): void {
-    const names = this.#ownNames;
-    const policy = (endpoints: readonly Endpoint[]): Rule[] => [
-      ...endpoints.map(
-        ({ ip, port }): Rule => [
-          { is: 'in', key: ['saddr'], set: names.affinity(ip, port) },
-          goto(names.endpoint(ip, port)),
-        ],
-      ),
-      ...endpoints.map(({ ip, port }, i): Rule => {
-        const below = endpoints.length - i;
-        const there = goto(names.endpoint(ip, port));
-        return below > 1 ? [{ is: 'random-zero', below }, there] : [there];
-      }),
-    ];
-    for (const { ip, port } of this.#resolved.reachable) {
-      const set = names.affinity(ip, port);
-      this.plan.sets.push({ name: set, key: [addressType(this.#family)], dynamic: true });
-      this.plan.chains.push({
-        name: names.endpoint(ip, port),
-        rules: [[{ is: 'remember', set, seconds }], [this.#protocol, { is: 'dnat', ip, port }]],
-      });
-    }
-    if (this.#cluster.length > 0)
-      this.plan.chains.push({ name: names.cluster, rules: policy(this.#cluster) });
-    if (this.#local.length > 0) this.plan.chains.push({ name: names.local, rules: policy(this.#local) });
   }
 
   /** Who may use the load balancer's addresses; the rest is dropped before it is translated. */

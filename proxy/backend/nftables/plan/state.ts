@@ -28,22 +28,27 @@ export type Statement =
   | { is: 'vmap'; key: readonly Operand[]; map: string }
   /** `numgen random mod BELOW vmap @MAP` */
   | { is: 'random-vmap'; below: number; map: string }
-  /** `numgen random mod BELOW 0` */
-  | { is: 'random-zero'; below: number }
   /** `dnat to KEY map @MAP` */
   | { is: 'dnat-map'; key: readonly Operand[]; map: string }
   /** `dnat to numgen random mod BELOW map @MAP` */
   | { is: 'dnat-random'; below: number; map: string }
-  /** `dnat to IP:PORT` */
-  | { is: 'dnat'; ip: string; port: number }
-  /** `update @SET { ip saddr timeout SECONDS }` */
-  | { is: 'remember'; set: string; seconds: number }
+  /** To the endpoint that @affinity has for this client and Service, if it is one of the Service's still. */
+  | { is: 'recall'; key: readonly Operand[]; sets: StickySets; seconds: number }
+  /** To an endpoint at random, or the first; with `seconds` @affinity has it from now on, unless it is full. */
+  | { is: 'assign'; key: readonly Operand[]; sets: StickySets; below?: number; seconds?: number }
   | { is: 'mark'; mark: number }
   | { is: 'unmark'; mark: number }
   | { is: 'reject'; how: 'reset' | 'unreachable' }
   | { is: 'masquerade'; fullyRandom: boolean }
   /** `drop`, `return`, `goto CHAIN`, `jump CHAIN` */
   | { is: 'verdict'; verdict: string };
+
+/** Where session affinity looks; see layout.ts. */
+export interface StickySets {
+  services: string;
+  endpoints: string;
+  picks: string;
+}
 
 export type Rule = readonly Statement[];
 
@@ -60,7 +65,8 @@ export interface ChainPlan {
   readonly hook?: Hook;
 }
 
-export type FieldType = 'ipv4_addr' | 'ipv6_addr' | 'inet_proto' | 'inet_service';
+/** `mark` is a number in the host's byte order. */
+export type FieldType = 'ipv4_addr' | 'ipv6_addr' | 'inet_proto' | 'inet_service' | 'mark';
 
 export interface SetPlan {
   readonly name: string;
@@ -69,6 +75,8 @@ export interface SetPlan {
   readonly data?: readonly FieldType[] | 'verdict';
   /** Filled by rules, which say how long an element lives. */
   readonly dynamic?: true;
+  /** Of a dynamic one: at most so many elements. */
+  readonly size?: number;
 }
 
 export type Family = 4 | 6;

@@ -1,7 +1,7 @@
 // A planned table as nft prints it: for people, for golden files, and to load with `nft -f` the very rules that the
 // backend loads over netlink. Pure.
 import { formatIp } from '../../../../src/lib/ip.ts';
-import { LAYOUT, TABLE } from './names.ts';
+import { LAYOUT, SET, TABLE } from './names.ts';
 import type { ChainPlan, Family, FieldType, Operand, Rule, SetPlan, Statement, TablePlan } from './state.ts';
 
 function ipName(family: Family): string {
@@ -51,16 +51,13 @@ export function formatStatement(family: Family, statement: Statement): string {
       return `${keyText(family, statement.key)} vmap @${statement.map}`;
     case 'random-vmap':
       return `numgen random mod ${statement.below} vmap @${statement.map}`;
-    case 'random-zero':
-      return `numgen random mod ${statement.below} 0`;
     case 'dnat-map':
       return `dnat ${ipName(family)} to ${keyText(family, statement.key)} map @${statement.map}`;
     case 'dnat-random':
       return `dnat ${ipName(family)} to numgen random mod ${statement.below} map @${statement.map}`;
-    case 'dnat':
-      return `dnat to ${family === 4 ? statement.ip : `[${statement.ip}]`}:${statement.port}`;
-    case 'remember':
-      return `update @${statement.set} { ${operand(family, 'saddr')} timeout ${statement.seconds}s }`;
+    case 'recall':
+    case 'assign':
+      return formatSticky(family, statement);
     case 'mark':
       return `meta mark set meta mark | ${hex(statement.mark)}`;
     case 'unmark':
@@ -72,6 +69,24 @@ export function formatStatement(family: Family, statement: Statement): string {
     case 'verdict':
       return statement.verdict;
   }
+}
+
+/** What the rule does; nft itself has no words for a lookup in what another lookup found. */
+function formatSticky(family: Family, statement: Statement & { is: 'recall' | 'assign' }): string {
+  const { sets, seconds, key } = statement;
+  const service = `(${keyText(family, key)} map @${sets.services})`;
+  const client = `${service} . ${operand(family, 'saddr')}`;
+  const dnat = `dnat ${ipName(family)} to`;
+  const remember = seconds === undefined ? '' : ` update @${SET.affinity} { ${client} timeout ${seconds}s }`;
+  if (statement.is === 'recall')
+    return `${dnat} ${client} map @${SET.affinity} if in @${sets.endpoints}${remember}`;
+  const number = statement.below === undefined ? '0' : `numgen random mod ${statement.below}`;
+  return `${dnat} ${service} . ${number} map @${sets.picks}${remember}`;
+}
+
+/** False for what only netlink can load. */
+function isText(rule: Rule): boolean {
+  return rule.every(({ is }) => is !== 'recall' && is !== 'assign');
 }
 
 export function formatRule(family: Family, rule: Rule): string {
@@ -88,6 +103,7 @@ function formatFields(types: readonly FieldType[], bytes: string): string {
       const size = type === 'ipv6_addr' ? 16 : 4;
       const field = Buffer.from(bytes.slice(at, at + size), 'latin1');
       at += size;
+      if (type === 'mark') return `0x${field.readUInt32LE(0).toString(16).padStart(8, '0')}`;
       if (type === 'inet_proto') return PROTOCOLS[field[0]!] ?? String(field[0]);
       return type === 'inet_service' ? String(field.readUInt16BE(0)) : formatIp(field);
     })
@@ -111,7 +127,9 @@ function formatSet(family: Family, set: SetPlan): string {
     set.key === 'random'
       ? `typeof numgen random mod 2${set.data === 'verdict' ? ' : verdict' : ` : ${ipName(family)} daddr . th dport`}`
       : `type ${types(set.key)}${data === undefined ? '' : ` : ${data}`}`;
-  const flags = set.dynamic ? ' flags dynamic,timeout;' : '';
+  const flags = set.dynamic
+    ? ` flags dynamic,timeout;${set.size === undefined ? '' : ` size ${set.size};`}`
+    : '';
   return `${set.data === undefined ? 'set' : 'map'} ${ipName(family)} ${TABLE} ${set.name} { ${key};${flags} }`;
 }
 
@@ -125,7 +143,7 @@ function formatChain(family: Family, chain: ChainPlan): string {
 
 const ELEMENTS_PER_LINE = 500;
 
-/** Commands that make the table, in the order in which the backend makes it. */
+/** Commands that make the table, in the order in which the backend makes it; what nft cannot say is a comment. */
 export function formatTable(plan: TablePlan): string {
   const { family } = plan;
   const ip = ipName(family);
@@ -139,7 +157,9 @@ export function formatTable(plan: TablePlan): string {
   const rules = (list: readonly ChainPlan[]): void => {
     for (const chain of list)
       for (const rule of chain.rules)
-        lines.push(`add rule ${ip} ${TABLE} ${chain.name} ${formatRule(family, rule)}`);
+        lines.push(
+          `${isText(rule) ? '' : '# '}add rule ${ip} ${TABLE} ${chain.name} ${formatRule(family, rule)}`,
+        );
   };
   rules(inner);
   for (const [name, elements] of plan.elements) {
