@@ -1,5 +1,6 @@
 // ipMasq: what a pod sends outside its subnet leaves the host with the host's address.
 import { requireCidr } from '../../src/lib/cidr.ts';
+import { hasCode } from '../../src/lib/errors.ts';
 import { orphanTest, ownerName } from '../link/owner.ts';
 import { gone } from '../link/pod-interface.ts';
 import { configError } from '../runtime/errors.ts';
@@ -38,14 +39,20 @@ export function addMasquerade(call: Call, result: Result): void {
   rules.add(ownerName(call.networkName, call), planMasquerade(result));
 }
 
-/** Needs no result: the elements say whose they are. */
+/** Needs no result: the elements say whose they are. A kernel without nf_tables has none. */
 export async function delMasquerade(call: Call): Promise<void> {
   const owner = ownerName(call.networkName, call);
-  {
-    using rules = PodRules.open(call.site.hostNetns);
-    rules.remove((holder, set) => isMasqueradeSet(set) && holder === owner);
+  try {
+    remove(call, holder => holder === owner);
+    await removeReferenceChain(call, referenceMasqueradeChain(call));
+  } catch (error) {
+    if (!hasCode(error, 'EPROTONOSUPPORT')) throw error;
   }
-  await removeReferenceChain(call, referenceMasqueradeChain(call));
+}
+
+function remove(call: Call, chosen: (owner: string) => boolean): void {
+  using rules = PodRules.open(call.site.hostNetns);
+  rules.remove((holder, set) => isMasqueradeSet(set) && chosen(holder));
 }
 
 export function checkMasquerade(call: Call, result: Result): void {
@@ -55,7 +62,9 @@ export function checkMasquerade(call: Call, result: Result): void {
 }
 
 export function collectMasquerade(call: Call, valid: readonly Attachment[]): void {
-  const orphan = orphanTest(call.networkName, valid);
-  using rules = PodRules.open(call.site.hostNetns);
-  rules.remove((holder, set) => isMasqueradeSet(set) && orphan(holder));
+  try {
+    remove(call, orphanTest(call.networkName, valid));
+  } catch (error) {
+    if (!hasCode(error, 'EPROTONOSUPPORT')) throw error;
+  }
 }

@@ -43,6 +43,16 @@ export class Nftables implements Disposable {
     return new Nftables(NetlinkSocket.open(NETLINK_NETFILTER, netns === undefined ? {} : { netns }));
   }
 
+  /** Undefined on a kernel without netfilter's netlink, where there are no rules to look for. */
+  static openIfSupported(netns?: Netns): Nftables | undefined {
+    try {
+      return Nftables.open(netns);
+    } catch (error) {
+      if (hasCode(error, 'EPROTONOSUPPORT')) return undefined;
+      throw error;
+    }
+  }
+
   /**
    * Applies all changes or none. Throws the first refusal; with `generation`, code ERESTART says that the ruleset is
    * not the one of that generation any more.

@@ -9,10 +9,12 @@ import { broadcastOf, setIfThere } from '../../link/pod-interface.ts';
 import { CNI_ERROR } from '../../runtime/errors.ts';
 import type { BridgeConfig } from './config.ts';
 import type { Gateway } from './gateways.ts';
+import { ensureFiltering } from './vlans.ts';
 
 /** Creates the bridge when it is missing, and sees that it is one, is up, and promiscuous when asked. */
 export function ensureBridge(host: Rtnetlink, hostNetns: Netns, config: BridgeConfig): Link {
   let link = host.getLink(config.bridge);
+  let made = false;
   if (link === undefined) {
     try {
       host.addLink({
@@ -22,6 +24,7 @@ export function ensureBridge(host: Rtnetlink, hostNetns: Netns, config: BridgeCo
         mac: macFromSeed(`podwire cni bridge ${hostNetns.inode} ${config.bridge}`),
         ...(config.mtuBytes === undefined ? {} : { mtuBytes: config.mtuBytes }),
       });
+      made = true;
       // Before it goes up: with its link-local address in doubt the bridge does not resolve pods for a second or two.
       setIfThere(hostNetns, `net/ipv6/conf/${config.bridge}/accept_dad`, '0');
       setIfThere(hostNetns, `net/ipv6/conf/${config.bridge}/accept_ra`, '0');
@@ -33,12 +36,19 @@ export function ensureBridge(host: Rtnetlink, hostNetns: Netns, config: BridgeCo
   if (link === undefined) throw new CniError(CNI_ERROR.INTERNAL, `could not create bridge ${config.bridge}`);
   if (link.kind !== 'bridge')
     throw new CniError(CNI_ERROR.INTERNAL, `${config.bridge} already exists but is not a bridge`);
+  if (config.vlans.port.length > 0)
+    try {
+      ensureFiltering(hostNetns, link);
+    } catch (error) {
+      if (made) host.delLink(link.index);
+      throw error;
+    }
   if (!link.up) host.setLink(link.index, { up: true });
   if (config.promiscMode && !link.promiscuous) host.setLink(link.index, { promiscuous: true });
   return link;
 }
 
-/** Gives the bridge a gateway address and turns forwarding on. */
+/** Gives the bridge, or the link that stands for it in a VLAN, a gateway address and turns forwarding on. */
 export function ensureGateway(
   host: Rtnetlink,
   hostNetns: Netns,

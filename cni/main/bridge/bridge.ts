@@ -5,6 +5,7 @@ import { CniError } from '../../../src/lib/errors.ts';
 import type { Link, Rtnetlink } from '../../../src/linux/rtnetlink.ts';
 import { attachmentResult } from '../../link/ipam-result.ts';
 import { linkPlugin, type Sides } from '../../link/link-plugin.ts';
+import { orphanTest, ownerName } from '../../link/owner.ts';
 import {
   configurePodInterface,
   gone,
@@ -18,7 +19,15 @@ import type { Call } from '../../runtime/plugin.ts';
 import { emptyResult, type Result } from '../../runtime/result.ts';
 import { ensureBridge, ensureGateway } from './bridge-device.ts';
 import { type BridgeConfig, readBridgeConfig } from './config.ts';
-import { planGateways } from './gateways.ts';
+import { type Gateway, planGateways } from './gateways.ts';
+import { guardMac, isGuarded, unguardMac } from './mac-guard.ts';
+import {
+  checkPortVlans,
+  ensureVlanGateway,
+  requireFiltering,
+  setPortVlans,
+  vlanGatewayName,
+} from './vlans.ts';
 
 /** RFC 2863 operational state "up"; until then the bridge does not forward to the port. */
 const IF_OPER_UP = 6;
@@ -39,28 +48,39 @@ export const bridge = linkPlugin<BridgeConfig, Attached>({
   /** Nothing here needs the namespace or an earlier result: the host end of the veth has a name of its own. */
   async remove(call, { host, pod, podNetns }) {
     await deleteVeth(call, host, pod && podNetns && { net: pod, netns: podNetns });
+    if (call.config.raw('macspoofchk')) {
+      const owner = ownerName(call.networkName, call);
+      unguardMac(call.site.hostNetns, holder => holder === owner);
+    }
     await delMasquerade(call);
   },
 
   check(call, config, { host, pod }, result) {
     const bridge = checkBridge(host, config, result);
     checkPort(call, host, pod, bridge, config);
-    for (const gateway of planGateways(config, structuredClone(result)))
-      if (!host.listAddresses({ link: bridge.index }).some(one => one.address === gateway.address))
-        throw gone(`bridge ${bridge.name} does not have gateway address ${gateway.address}`);
+    const gateways = planGateways(config, structuredClone(result));
+    if (gateways.length > 0) checkGateway(host, bridge, config, gateways);
     if (config.ipMasq) checkMasquerade(call, result);
   },
 
   leavesDown: config => config.disableContainerInterface,
 
+  /** Until there is a bridge nobody can tell whether the kernel's bridges have VLANs. */
+  ready(config, host) {
+    const present = config.vlans.port.length > 0 ? host.getLink(config.bridge) : undefined;
+    if (present?.kind === 'bridge') requireFiltering(present);
+  },
+
   collect(call, host, valid) {
     collectLinks(host, call.networkName, valid);
+    unguardMac(call.site.hostNetns, orphanTest(call.networkName, valid));
     collectMasquerade(call, valid);
   },
 });
 
-function attach(call: Call, config: BridgeConfig, { host, pod, podNetns }: Sides): Attached {
-  const bridge = ensureBridge(host, call.site.hostNetns, config);
+async function attach(call: Call, config: BridgeConfig, { host, pod, podNetns }: Sides): Promise<Attached> {
+  const { hostNetns } = call.site;
+  const bridge = ensureBridge(host, hostNetns, config);
   const pair = createVeth(call, host, pod, podNetns, {
     masterIndex: bridge.index,
     ...(config.hairpinMode || config.portIsolation
@@ -69,6 +89,14 @@ function attach(call: Call, config: BridgeConfig, { host, pod, podNetns }: Sides
     ...(config.mtuBytes === undefined ? {} : { mtuBytes: config.mtuBytes }),
     ...(config.mac === undefined ? {} : { mac: config.mac }),
   });
+  try {
+    if (config.vlans.port.length > 0) setPortVlans(hostNetns, bridge, pair.host.index, config.vlans);
+    if (config.macSpoofCheck)
+      guardMac(hostNetns, pair.host.name, pair.pod.mac, ownerName(call.networkName, call));
+  } catch (error) {
+    await deleteVeth(call, host, { net: pod, netns: podNetns });
+    throw error;
+  }
   return { ...pair, bridge };
 }
 
@@ -86,8 +114,14 @@ async function configure(
     preparePodInterface(podNetns, call.ifName, result, { duplicateAddressDetection: config.enableDad });
     configurePodInterface(pod, call.ifName, result, { linkIndex: attached.pod.index });
   }
-  for (const gateway of gateways)
-    ensureGateway(host, hostNetns, attached.bridge, gateway, config.forceAddress);
+  if (gateways.length > 0) {
+    const { bridge } = attached;
+    const { access } = config.vlans;
+    const link =
+      access === undefined ? bridge : ensureVlanGateway(host, hostNetns, bridge, access, config.vlans);
+    for (const gateway of gateways) ensureGateway(host, hostNetns, link, gateway, config.forceAddress);
+    if (link !== bridge) result.interfaces.push({ name: link.name, mac: link.mac, mtu: link.mtuBytes });
+  }
   if (config.ipMasq) addMasquerade(call, result);
   if (!config.disableContainerInterface) await waitForPort(host, attached.host.name, signal);
   return result;
@@ -124,4 +158,23 @@ function checkPort(call: Call, host: Rtnetlink, pod: Rtnetlink, bridge: Link, co
   if (config.hairpinMode && peer.port?.hairpin === false) throw gone(`hairpin mode of ${peer.name} is off`);
   if (config.portIsolation && peer.port?.isolated === false)
     throw gone(`port isolation of ${peer.name} is off`);
+  checkPortVlans(call.site.hostNetns, bridge, peer, config.vlans);
+  const owner = ownerName(call.networkName, call);
+  if (config.macSpoofCheck && !isGuarded(call.site.hostNetns, peer.name, link.mac, owner))
+    throw gone(`the rules of macspoofchk for ${peer.name} are missing in nftables`);
+}
+
+function checkGateway(
+  host: Rtnetlink,
+  bridge: Link,
+  config: BridgeConfig,
+  gateways: readonly Gateway[],
+): void {
+  const { access } = config.vlans;
+  const name = access === undefined ? bridge.name : vlanGatewayName(bridge.name, access);
+  const link = access === undefined ? bridge : host.getLink(name);
+  if (link === undefined) throw gone(`gateway ${name} does not exist`);
+  const present = new Set(host.listAddresses({ link: link.index }).map(one => one.address));
+  for (const { address } of gateways)
+    if (!present.has(address)) throw gone(`bridge ${name} does not have gateway address ${address}`);
 }

@@ -6,8 +6,9 @@ import { requestedMac } from '../../link/requested-mac.ts';
 import { readIpMasq } from '../../nft/masquerade.ts';
 import { ipamType } from '../../runtime/delegate.ts';
 import { checkInterfaceName } from '../../runtime/environment.ts';
-import { CNI_ERROR, configError } from '../../runtime/errors.ts';
+import { configError } from '../../runtime/errors.ts';
 import type { Call } from '../../runtime/plugin.ts';
+import { readVlanConfig, type VlanConfig, vlanGatewayName } from './vlans.ts';
 
 export interface BridgeConfig {
   bridge: string;
@@ -21,6 +22,8 @@ export interface BridgeConfig {
   disableContainerInterface: boolean;
   portIsolation: boolean;
   ipMasq: boolean;
+  vlans: VlanConfig;
+  macSpoofCheck: boolean;
   mac: string | undefined;
 }
 
@@ -35,13 +38,10 @@ export function readBridgeConfig(call: Call): BridgeConfig {
   const disableContainerInterface = config.boolean('disableContainerInterface') ?? false;
   if (disableContainerInterface && ipamType(call) !== undefined)
     throw configError('cannot use IPAM when disableContainerInterface flag is set');
-  for (const key of ['vlan', 'vlanTrunk', 'macspoofchk'])
-    if (config.raw(key)) throw new CniError(CNI_ERROR.UNSUPPORTED_FIELD, `bridge: ${key} is not supported`);
-  // The default, true, leaves the kernel's; only where there are VLANs does the other value mean anything.
-  if (config.boolean('preserveDefaultVlan') === false)
-    throw new CniError(CNI_ERROR.UNSUPPORTED_FIELD, 'bridge: preserveDefaultVlan=false is not supported');
   const isDefaultGateway = config.boolean('isDefaultGateway') ?? false;
   const isGateway = isDefaultGateway || (config.boolean('isGateway') ?? false);
+  const vlans = readVlanConfig(config);
+  if (isGateway && vlans.access !== undefined) vlanGatewayName(bridge, vlans.access);
   return {
     bridge,
     isGateway,
@@ -54,6 +54,8 @@ export function readBridgeConfig(call: Call): BridgeConfig {
     disableContainerInterface,
     portIsolation: config.boolean('portIsolation') ?? false,
     ipMasq: readIpMasq(config),
+    vlans,
+    macSpoofCheck: config.boolean('macspoofchk') ?? false,
     mac: requestedMac(call),
   };
 }

@@ -147,6 +147,7 @@ function decodeBridge(bytes: Buffer): BridgeInfo {
   const info: BridgeInfo = { vlanFiltering: false, stp: false, ageingTimeCs: 0 };
   for (const { type, value } of attributes(bytes, 0)) {
     if (type === IFLA_BR.VLAN_FILTERING) info.vlanFiltering = u8(value, 'IFLA_BR_VLAN_FILTERING') !== 0;
+    else if (type === IFLA_BR.VLAN_DEFAULT_PVID) info.defaultVlan = u16(value, 'IFLA_BR_VLAN_DEFAULT_PVID');
     else if (type === IFLA_BR.STP_STATE) info.stp = u32(value, 'IFLA_BR_STP_STATE') !== 0;
     else if (type === IFLA_BR.AGEING_TIME) info.ageingTimeCs = u32(value, 'IFLA_BR_AGEING_TIME');
   }

@@ -51,6 +51,8 @@ export interface BridgeInfo {
   vlanFiltering: boolean;
   stp: boolean;
   ageingTimeCs: number;
+  /** The VLAN that new ports are in; absent where the kernel has no VLAN filtering. */
+  defaultVlan?: number;
 }
 
 export interface Link {

@@ -6,7 +6,7 @@ import { runTestsInUml, umlProblem } from '../../harness/uml.ts';
 
 const MODULES = ['8021q', 'ipvlan', 'dummy', 'vrf', 'veth', 'bridge'];
 
-for (const files of [['links.ts', 'dhcp.ts'], ['reference.ts']])
+for (const files of [['links.ts', 'dhcp.ts'], ['reference.ts'], ['bridge-vlan.ts']])
   test(`${files.join(', ')} in user-mode Linux`, {
     skip: umlProblem() ?? false,
     timeout: 150_000,
