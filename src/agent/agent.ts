@@ -12,6 +12,7 @@ import { CniServer } from '../../cni/runtime/server.ts';
 import { ConntrackCleaner } from '../../proxy/conntrack-cleaner.ts';
 import { ServiceHealthServer } from '../../proxy/health/service-health.ts';
 import { ServiceProxy } from '../../proxy/proxy.ts';
+import { DEFAULT_ANNOTATION_PREFIX } from '../../routing/subnet/annotations.ts';
 import type { Node } from '../api/types.ts';
 import { KubeClient } from '../client/client.ts';
 import { EventRecorder } from '../client/event-recorder.ts';
@@ -33,6 +34,7 @@ import { NodeDns } from './node-dns.ts';
 import { NodeReports } from './node-reports.ts';
 import type { AgentOptions } from './options.ts';
 import { OverlayNetwork } from './overlay-network.ts';
+import { overlayNodes } from './overlay-nodes.ts';
 import type { PodNetwork } from './pod-network.ts';
 import { runProbe } from './probe.ts';
 import { ProxyReport, serviceFilter } from './proxy-report.ts';
@@ -89,7 +91,9 @@ export class Agent {
       },
       log: createLogger({ component: 'kernel' }),
     });
-    this.#nodes = new Informer<Node>(this.#client, RESOURCE.nodes, { log: this.#log });
+    // Calico's resources select nodes by label and address; the overlay needs neither.
+    const kept = options.routing === 'bgp' ? {} : overlayNodes(DEFAULT_ANNOTATION_PREFIX);
+    this.#nodes = new Informer<Node>(this.#client, RESOURCE.nodes, { log: this.#log, ...kept });
     this.#reports = new NodeReports({
       events: new EventRecorder({
         client: this.#client,

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { ANNOTATION, annotationKey } from '../../routing/subnet/annotations.ts';
 import { parseNetConf } from '../../routing/subnet/net-conf.ts';
 import type { NodeStatusPatch } from '../../routing/subnet/self.ts';
-import type { KubeObject, Node, Stored } from '../api/types.ts';
+import type { KubeObject, Node } from '../api/types.ts';
 import { KubeClient } from '../client/client.ts';
 import { EventRecorder } from '../client/event-recorder.ts';
 import { Informer } from '../client/informer.ts';
@@ -15,29 +15,12 @@ import { sleep } from '../lib/clock.ts';
 import { ApiError, errorMessage, PodwireError } from '../lib/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { KubeOptions } from './flanneld-options.ts';
+import { overlayNodes } from './overlay-nodes.ts';
 import type { NodeSink, Prepared, SubnetSource } from './subnet-source.ts';
 
 const RETRY = { baseMs: 200, maxMs: 10_000 };
 /** Where a Node object that is not there yet is reported, once in so long. */
 const MISSING_NODE_MS = 30_000;
-
-/** A page of nodes is some megabytes of JSON; all of 5,000 at once would cost more memory than everything else here. */
-const PAGE_SIZE = 200;
-
-/** What the overlay reads of a Node: a hundredth of what a kubelet writes (images, conditions, managed fields). */
-export function keepOverlayPart(node: Stored<Node>, prefix: string): Stored<Node> {
-  const { name, uid, resourceVersion, creationTimestamp, annotations = {} } = node.metadata;
-  const { podCIDR, podCIDRs } = node.spec ?? {};
-  const ours = Object.entries(annotations).filter(([key]) => key.startsWith(`${prefix}/`));
-  const conditions = node.status?.conditions?.filter(({ type }) => type === 'NetworkUnavailable');
-  return {
-    apiVersion: node.apiVersion,
-    kind: node.kind,
-    metadata: { name, uid, resourceVersion, creationTimestamp, annotations: Object.fromEntries(ours) },
-    spec: { ...(podCIDR !== undefined && { podCIDR }), ...(podCIDRs && { podCIDRs }) },
-    ...(conditions?.length ? { status: { conditions } } : {}),
-  };
-}
 
 /** --kubeconfig-file and --kube-api-url as client-go takes them: neither means "in a pod". */
 export function kubeClientConfig(options: Pick<KubeOptions, 'kubeconfig' | 'apiUrl'>): ClientConfig {
@@ -62,8 +45,7 @@ export class KubeSubnets implements SubnetSource {
     this.#client = new KubeClient(kubeClientConfig(options), { userAgent: 'flanneld', log });
     this.#nodes = new Informer<Node>(this.#client, RESOURCE.nodes, {
       log,
-      pageSize: PAGE_SIZE,
-      transform: node => keepOverlayPart(node, options.annotationPrefix),
+      ...overlayNodes(options.annotationPrefix),
     });
     this.events = new EventRecorder({
       client: this.#client,
