@@ -23,7 +23,7 @@ export class Pair implements AsyncDisposable {
   readonly ourNetns: string;
   readonly theirNetns: string;
   readonly #netns: Netns;
-  #speaker: Speaker | undefined;
+  readonly #closing: (() => Promise<void>)[] = [];
 
   constructor(name: string) {
     this.ourNetns = this.namespaces.add(`${name}-a`);
@@ -65,6 +65,11 @@ export class Pair implements AsyncDisposable {
     return this.#netns;
   }
 
+  /** Done before the namespaces go. */
+  onClose(close: () => Promise<void>): void {
+    this.#closing.push(close);
+  }
+
   async start(
     config: SpeakerConfig,
     restarting = false,
@@ -77,13 +82,13 @@ export class Pair implements AsyncDisposable {
       restarting,
       ...options,
     });
-    this.#speaker = speaker;
+    this.onClose(() => speaker.stop());
     await speaker.start();
     return speaker;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#speaker?.stop();
+    for (const close of this.#closing) await close();
     await this.namespaces.killChildren();
     this.#netns.close();
     this.namespaces[Symbol.dispose]();

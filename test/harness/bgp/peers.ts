@@ -28,6 +28,13 @@ export class TemporaryDirectory implements Disposable {
   }
 }
 
+/** SIGKILL, and gone. */
+export async function killed(child: ChildProcess): Promise<void> {
+  const gone = new Promise(resolve => child.once('exit', resolve));
+  child.kill('SIGKILL');
+  await gone;
+}
+
 /** A BIRD with a control socket. */
 export class Bird {
   readonly pid: number;
@@ -98,6 +105,7 @@ export class Frr {
   readonly pids: number[] = [];
   readonly #directory: string;
   readonly #netns: string;
+  readonly #children: ChildProcess[] = [];
 
   constructor(netns: string, directory: string) {
     this.#netns = netns;
@@ -121,6 +129,7 @@ export class Frr {
         ...common,
       ]);
       this.pids.push(zebra.pid!);
+      this.#children.push(zebra);
       await wait(700);
     }
     const bgpd = namespaces.spawn(this.#netns, FRR_BGPD, [
@@ -129,14 +138,21 @@ export class Frr {
       ...common,
     ]);
     this.pids.push(bgpd.pid!);
+    this.#children.push(bgpd);
     await wait(700);
   }
 
-  /** A vtysh command; JSON where the command says so. */
-  ask(text: string): string {
+  async kill(): Promise<void> {
+    await Promise.all(this.#children.splice(0).map(killed));
+    this.pids.length = 0;
+  }
+
+  /** vtysh commands, one below the other; JSON where a command says so. */
+  ask(...commands: string[]): string {
+    const vtysh = ['vtysh', '--vty_socket', this.#directory, '-d', 'bgpd'];
     return execFileSync(
       'nsenter',
-      [`--net=/run/netns/${this.#netns}`, 'vtysh', '--vty_socket', this.#directory, '-d', 'bgpd', '-c', text],
+      [`--net=/run/netns/${this.#netns}`, ...vtysh, ...commands.flatMap(text => ['-c', text])],
       { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] },
     );
   }

@@ -59,6 +59,7 @@ export function decodeAttributeList(
   end: number,
   context: MessageContext,
   into: PathAttributes,
+  announces: boolean,
 ): AttributeProblem[] {
   const problems: AttributeProblem[] = [];
   const seen = new Set<number>();
@@ -120,7 +121,7 @@ export function decodeAttributeList(
   if (unknown.length > 0) into.unknown = unknown;
   mergeAs4Path(into, context);
   for (const mandatory of [ATTRIBUTE.ORIGIN, ATTRIBUTE.AS_PATH])
-    if (!seen.has(mandatory))
+    if (announces && !seen.has(mandatory))
       problems.push({
         attribute: mandatory,
         disposition: 'withdraw',

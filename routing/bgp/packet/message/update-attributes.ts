@@ -14,7 +14,10 @@ export interface DecodedAttributes {
   readonly problems: readonly AttributeProblem[];
 }
 
-/** Decodes the attributes of a scanned UPDATE that announces something. */
+/**
+ * Decodes the attributes of a scanned UPDATE. Which are mandatory counts only where something is announced (RFC 4271
+ * section 5): ExaBGP sends withdrawals with an ORIGIN and an AS_PATH, and no NEXT_HOP.
+ */
 export function decodeUpdateAttributes(
   buffer: Buffer,
   scan: UpdateScan,
@@ -29,9 +32,18 @@ export function decodeUpdateAttributes(
     if (reason !== undefined)
       nextHopProblem = { attribute: ATTRIBUTE.MP_REACH_NLRI, disposition: 'withdraw', reason };
   }
-  const problems = decodeAttributeList(buffer, scan.attributesStart, scan.attributesEnd, context, attributes);
+  const { attributesStart, attributesEnd } = scan;
+  const announces = scan.nlriEnd > scan.nlriStart || scan.reachFamily !== 0;
+  const problems = decodeAttributeList(
+    buffer,
+    attributesStart,
+    attributesEnd,
+    context,
+    attributes,
+    announces,
+  );
   if (nextHopProblem !== undefined) problems.push(nextHopProblem);
-  if (attributes.nextHop === undefined && nextHopProblem === undefined)
+  if (announces && attributes.nextHop === undefined && nextHopProblem === undefined)
     problems.push({
       attribute: ATTRIBUTE.NEXT_HOP,
       disposition: 'withdraw',

@@ -182,6 +182,12 @@ test('End-of-RIB, RFC 4724 2', () => {
   assert.equal(decodeUpdate(update('100a0b', '', ''), DEFAULT_CONTEXT).endOfRib, undefined);
 });
 
+test('UPDATE, RFC 4271 5: what is mandatory counts for announcements; a withdrawal may carry other attributes', () => {
+  const message = update('180a0b0c', `${ORIGIN}${AS_PATH}`, '');
+  const { withdrawn, problems } = decodeUpdate(message, DEFAULT_CONTEXT);
+  assert.deepEqual([withdrawn.map(n => formatCidr(n.cidr)), problems], [['10.11.12.0/24'], []]);
+});
+
 const WITHDRAW: [title: string, attributes: string, external?: boolean][] = [
   ['7.1 ORIGIN of 2 bytes', `4001020000${AS_PATH}${NEXT_HOP}`],
   ['7.1 ORIGIN 3', `40010103${AS_PATH}${NEXT_HOP}`],
