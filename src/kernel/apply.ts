@@ -1,5 +1,6 @@
 // Does operations: netlink requests in batches, sysctls, one iptables transaction a table. An operation that fails
 // does not stop the others; each failure comes back with its operation.
+import type { TableCommand } from '../codec/xtables/transaction.ts';
 import { errorMessage, hasCode, PodwireError } from '../lib/errors.ts';
 import { Ethtool } from '../linux/ethtool.ts';
 import type { Iptables } from '../linux/iptables.ts';
@@ -297,15 +298,16 @@ async function applyTables(
   }
   for (const [name, list] of inSafeOrder(tables)) {
     const family = name.startsWith('6') ? 6 : 4;
-    const transaction = buildTransaction(name.slice(2), list, desired.jump);
-    const restore = (text: string): Promise<void> =>
-      context.iptables.restore(family, text, context.onRestore);
+    const table = name.slice(2);
+    const transaction = buildTransaction(table, list, desired.jump);
+    const change = (commands: readonly TableCommand[]): Promise<void> =>
+      context.iptables.change(family, { table, commands }, context.onRestore);
     const fail = (error: unknown, which: (op: Operation) => boolean): void => {
       for (const operation of list)
         if (which(operation)) failures.push({ operation, error: asPodwireError(error) });
     };
     try {
-      await restore(transaction.text);
+      await change(transaction.commands);
     } catch (error) {
       const { withoutRemoval, removal } = transaction;
       if (withoutRemoval === undefined || removal === undefined) {
@@ -314,12 +316,12 @@ async function applyTables(
       }
       // Perhaps a rule of somebody else still leads into a chain that should go.
       const isRemoval = (op: Operation): boolean => op.kind === 'chain' && op.action === 'delete';
-      const first = await restore(withoutRemoval).then(
+      const first = await change(withoutRemoval).then(
         () => undefined,
         (thrown: unknown) => thrown ?? error,
       );
       if (first !== undefined) fail(first, () => true);
-      else await restore(removal).catch((thrown: unknown) => fail(thrown, isRemoval));
+      else await change(removal).catch((thrown: unknown) => fail(thrown, isRemoval));
     }
   }
 }

@@ -24,6 +24,7 @@ import type {
   RouteState,
   RuleState,
 } from './state.ts';
+import { observeLegacy } from './xtables-observe.ts';
 import { parseSave, type RuleTexts, targetOf } from './xtables-text.ts';
 
 export type NameOf = (index: number) => string | undefined;
@@ -272,6 +273,26 @@ export class Observer {
     const family = name.startsWith('6') ? 6 : 4;
     const table = name.slice(2) as TableName;
     const { owned, desired } = scope;
+    const view = await this.#options.iptables.view(family, table, chain =>
+      desired.chain.has(`${family} ${table} ${chain}`),
+    );
+    if (view !== undefined) {
+      const jumps = [...desired.jump.values()].filter(jump => jump.family === family && jump.table === table);
+      const seen = await observeLegacy({
+        family,
+        table,
+        view,
+        chains: desired.chain,
+        jumps,
+        isOurs: chain => owned.chain(family, table, chain),
+        save: () => this.#options.iptables.save(family, table),
+      });
+      if (seen !== undefined) {
+        for (const [key, chain] of seen.chains) found.chain.set(key, chain);
+        for (const jump of seen.jumps) found.jump.set(keyOf('jump', jump), jump);
+        return;
+      }
+    }
     const chains = this.#read.get(name) ?? parseSave(await this.#options.iptables.save(family, table));
     this.#read.delete(name);
     const isOurs = (chain: string): boolean =>
@@ -299,6 +320,10 @@ export class Observer {
     for (const name of tables) {
       const family = name.startsWith('6') ? 6 : 4;
       const table = name.slice(2) as TableName;
+      if ((await this.#options.iptables.choice()).backend === 'legacy') {
+        // Bytes are compared as they are.
+        if (this.#options.iptables.writesNatively(family, table)) continue;
+      }
       const chains = parseSave(await this.#options.iptables.save(family, table));
       this.#read.set(name, chains);
       for (const [chain, saved] of chains) {

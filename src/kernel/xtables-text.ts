@@ -1,4 +1,5 @@
-// iptables-save and iptables-restore text: reads a table's dump, writes the transaction for a set of operations. Pure.
+// The text of iptables-save, and the transaction for a set of operations on a table. Pure.
+import type { TableCommand } from '../codec/xtables/transaction.ts';
 import type { Operation } from './diff.ts';
 import type { JumpObject, ObjectMap } from './objects.ts';
 
@@ -37,10 +38,10 @@ function withoutQuoted(rule: string): string {
 
 export interface Transaction {
   /** All of it, in one commit. */
-  text: string;
+  commands: TableCommand[];
   /** The same without the removal of chains, and the removal alone, for when somebody else's rule holds a chain. */
-  withoutRemoval?: string;
-  removal?: string;
+  withoutRemoval?: TableCommand[];
+  removal?: TableCommand[];
 }
 
 /**
@@ -52,22 +53,18 @@ export function buildTransaction(
   operations: readonly Operation[],
   jumps: ObjectMap<'jump'>,
 ): Transaction {
-  const head: string[] = [`*${table}`];
-  const rules: string[] = [];
-  const removal: string[] = [];
+  const commands: TableCommand[] = [];
+  const removal: TableCommand[] = [];
   const front = new Map<string, Set<string>>();
   for (const operation of operations) {
     if (operation.kind === 'chain') {
       const { name } = (operation.desired ?? operation.observed)!;
-      head.push(`:${name} - [0:0]`);
-      if (operation.desired === undefined) removal.push(`-X ${name}`);
-      else
-        for (const rule of operation.desired.rules)
-          rules.push(rule === '' ? `-A ${name}` : `-A ${name} ${rule}`);
+      commands.push({ kind: 'chain', chain: name, rules: operation.desired?.rules ?? [] });
+      if (operation.desired === undefined) removal.push({ kind: 'delete-chain', chain: name });
     } else if (operation.kind === 'jump') {
       const { chain, rule, position } = (operation.desired ?? operation.observed)!;
-      if (operation.desired === undefined) rules.push(`-D ${chain} ${rule}`);
-      else if (position === 'last') rules.push(`-A ${chain} ${rule}`);
+      if (operation.desired === undefined) commands.push({ kind: 'remove', chain, rule });
+      else if (position === 'last') commands.push({ kind: 'add', chain, rule });
       else front.set(chain, (front.get(chain) ?? new Set()).add(operation.key));
     }
   }
@@ -76,16 +73,12 @@ export function buildTransaction(
     const all = [...jumps]
       .filter(([, jump]) => isAtFront(jump, chain, table, family as JumpObject))
       .sort(([, a], [, b]) => a.rank - b.rank);
-    for (const [key, jump] of all) if (!missing.has(key)) rules.push(`-D ${chain} ${jump.rule}`);
-    for (const [i, [, jump]] of all.entries()) rules.push(`-I ${chain} ${i + 1} ${jump.rule}`);
+    for (const [key, { rule }] of all) if (!missing.has(key)) commands.push({ kind: 'remove', chain, rule });
+    for (const [i, [, { rule }]] of all.entries())
+      commands.push({ kind: 'add', chain, rule, position: i + 1 });
   }
-  const join = (...parts: string[][]): string => `${parts.flat().join('\n')}\nCOMMIT\n`;
-  if (removal.length === 0) return { text: join(head, rules) };
-  return {
-    text: join(head, rules, removal),
-    withoutRemoval: join(head, rules),
-    removal: join([`*${table}`], removal),
-  };
+  if (removal.length === 0) return { commands };
+  return { commands: [...commands, ...removal], withoutRemoval: commands, removal };
 }
 
 function isAtFront(jump: JumpObject, chain: string, table: string, like: { family: 4 | 6 }): boolean {

@@ -1,5 +1,7 @@
-// iptables in batches: whole tables by iptables-save, changes by iptables-restore --noflush, one transaction each.
-// Rules cost a program start however few they are, so nothing here works rule by rule.
+// iptables in batches: changes are one transaction for each table, whole tables are read at once.
+// Legacy tables are read and written by xtables.ts, without a program; the program is asked for what that cannot write,
+// and for the text of rules. Rules in nf_tables are iptables-nft-save's and iptables-nft-restore --noflush's, and cost a
+// program start however few they are, so nothing here works rule by rule.
 //
 // Two programs of the same syntax write to different places in the kernel (legacy x_tables, and nf_tables), and rules
 // in both at once confuse everybody. The choice is made once an instance: what the caller says; else the one that
@@ -8,10 +10,18 @@
 // 10,000 services where legacy takes seconds, so a big proxy may well want to say `legacy`.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PodwireError } from '../lib/errors.ts';
+import { UnsupportedRule } from '../codec/xtables/option-reader.ts';
+import {
+  applyCommands,
+  parseRestore,
+  type TableCommands,
+  writeRestore,
+} from '../codec/xtables/transaction.ts';
+import { errorMessage, KernelError, PodwireError } from '../lib/errors.ts';
 import { type RunResult, run } from './exec.ts';
-import { AF_INET, AF_INET6, SOCK_RAW, sysClose, sysSocket, tryGetsockopt } from './ffi.ts';
 import type { Netns } from './netns.ts';
+import { changeTable, encoderFor, LOCK_WAIT_SECONDS, readXtables, XtablesSocket } from './xtables.ts';
+import { RuleDigests, XtablesView } from './xtables-view.ts';
 
 export type IptablesBackend = 'legacy' | 'nft';
 export type XtablesFamily = 4 | 6;
@@ -21,6 +31,8 @@ export interface IptablesOptions {
   /** Where the lock file of legacy iptables goes, one a namespace; XTABLES_LOCKFILE of our environment unless told. */
   lockDirectory?: string;
   backend?: IptablesBackend;
+  /** Told why a change of a legacy table went through the program after all. */
+  onFallback?: (reason: string) => void;
 }
 
 export interface IptablesChoice {
@@ -28,17 +40,12 @@ export interface IptablesChoice {
   reason: string;
 }
 
-const LOCK_WAIT_SECONDS = 10;
 const TIMEOUT_MS = 300_000;
-const IPPROTO_RAW = 255;
-const SOL_IP = 0;
-const SOL_IPV6 = 41;
-/** IPT_SO_GET_INFO and IP6T_SO_GET_INFO (linux/netfilter_ipv4/ip_tables.h). */
-const SO_GET_INFO = 64;
-const GETINFO_BYTES = 84;
-
 export class Iptables {
   readonly #options: IptablesOptions;
+  readonly #digests = new RuleDigests();
+  /** Tables whose last change went through the program, as `4 nat`. */
+  readonly #byProgram = new Set<string>();
   #choice: Promise<IptablesChoice> | undefined;
 
   constructor(options: IptablesOptions = {}) {
@@ -84,17 +91,21 @@ export class Iptables {
     return this.#options.netns === undefined ? read() : this.#options.netns.run(read);
   }
 
+  get #lockFile(): string | undefined {
+    const { netns, lockDirectory } = this.#options;
+    return lockDirectory === undefined
+      ? process.env.XTABLES_LOCKFILE
+      : join(lockDirectory, `xtables-${netns?.inode ?? 'own'}.lock`);
+  }
+
   #execute(
     command: string,
     args: string[],
     input?: string,
     onStart?: (pid: number) => void,
   ): Promise<RunResult> {
-    const { netns, lockDirectory } = this.#options;
-    const lock =
-      lockDirectory === undefined
-        ? process.env.XTABLES_LOCKFILE
-        : join(lockDirectory, `xtables-${netns?.inode ?? 'own'}.lock`);
+    const { netns } = this.#options;
+    const lock = this.#lockFile;
     return run(command, args, {
       timeoutMs: TIMEOUT_MS,
       env: { ...process.env, LC_ALL: 'C', ...(lock !== undefined && { XTABLES_LOCKFILE: lock }) },
@@ -118,6 +129,68 @@ export class Iptables {
   /** Same as `iptables-restore --noflush`: each table of the text is one transaction. */
   async restore(family: XtablesFamily, text: string, onStart?: (pid: number) => void): Promise<void> {
     const { backend } = await this.choice();
+    const tables = backend === 'legacy' ? this.#parse(text) : undefined;
+    if (tables === undefined) await this.#restore(family, text, onStart);
+    else for (const commands of tables) await this.change(family, commands, onStart);
+  }
+
+  #parse(text: string): TableCommands[] | undefined {
+    try {
+      return parseRestore(text);
+    } catch (error) {
+      if (!(error instanceof UnsupportedRule)) throw error;
+      this.#options.onFallback?.(error.message);
+      return undefined;
+    }
+  }
+
+  /**
+   * Does commands to a table in one transaction. Errors: LOCK_TIMEOUT, CHAIN_IN_USE and the like of editXtables; or
+   * IPTABLES with what the program said. `onStart` is told the process that does it, when there is one.
+   */
+  async change(
+    family: XtablesFamily,
+    commands: TableCommands,
+    onStart?: (pid: number) => void,
+  ): Promise<void> {
+    const { backend } = await this.choice();
+    const name = `${family} ${commands.table}`;
+    const reason = backend === 'legacy' ? await this.#changeLegacy(family, commands) : undefined;
+    this.#byProgram.delete(name);
+    if (backend === 'legacy' && reason === undefined) return;
+    this.#byProgram.add(name);
+    await this.#restore(family, writeRestore(commands), onStart);
+    // The program's own complaint would have been thrown: it could do what we could not.
+    if (reason !== undefined) this.#options.onFallback?.(reason);
+  }
+
+  /** Whether the last change of a table was written without the program, so that `view` can tell it from others'. */
+  writesNatively(family: XtablesFamily, table: string): boolean {
+    return !this.#byProgram.has(`${family} ${table}`);
+  }
+
+  /** Why the program has to do it; undefined when it is done. */
+  async #changeLegacy(
+    family: XtablesFamily,
+    { table, commands }: TableCommands,
+  ): Promise<string | undefined> {
+    const { netns } = this.#options;
+    const lockFile = this.#lockFile;
+    const place = { ...(netns !== undefined && { netns }), ...(lockFile !== undefined && { lockFile }) };
+    try {
+      await changeTable(place, family, table, (edit, encoder) =>
+        applyCommands(edit, encoder, commands, (rules, pieces) => this.#digests.note(family, rules, pieces)),
+      );
+      return undefined;
+    } catch (error) {
+      // The kernel refuses with a bare number; the program finds out which line it is.
+      if (error instanceof UnsupportedRule || error instanceof KernelError) return errorMessage(error);
+      throw error;
+    }
+  }
+
+  async #restore(family: XtablesFamily, text: string, onStart?: (pid: number) => void): Promise<void> {
+    const { backend } = await this.choice();
     const command = program(family, backend, 'restore');
     const wait = backend === 'legacy' ? ['-w', String(LOCK_WAIT_SECONDS)] : [];
     const result = await this.#execute(command, ['--noflush', ...wait], text, onStart);
@@ -126,23 +199,32 @@ export class Iptables {
   }
 
   /**
-   * How many rules legacy iptables has in a table, and their size: two numbers by one getsockopt, where a dump costs
-   * a program start. Undefined where the table does not exist.
+   * A legacy table as it is now; undefined where rules are kept in nf_tables, which only `save` shows. `isChain` tells
+   * names of chains that may not be there yet from targets unknown here.
+   */
+  async view(
+    family: XtablesFamily,
+    table: string,
+    isChain: (name: string) => boolean,
+  ): Promise<XtablesView | undefined> {
+    const { backend } = await this.choice();
+    if (backend !== 'legacy') return undefined;
+    if (!this.legacyTables(family).includes(table)) return new XtablesView(this.#digests);
+    const { netns } = this.#options;
+    const { table: read } = await readXtables(netns === undefined ? {} : { netns }, family, table);
+    const encoder = encoderFor(family, name => read.chain(name) !== undefined || isChain(name));
+    return new XtablesView(this.#digests, { table: read, encoder });
+  }
+
+  /**
+   * How many rules legacy iptables has in a table, and their size: two numbers by one getsockopt. Undefined where the
+   * table does not exist.
    */
   legacyFingerprint(family: XtablesFamily, table: string): string | undefined {
     if (!this.legacyTables(family).includes(table)) return undefined;
-    const ask = (): string | undefined => {
-      const fd = sysSocket(family === 4 ? AF_INET : AF_INET6, SOCK_RAW, IPPROTO_RAW);
-      try {
-        const info = Buffer.alloc(GETINFO_BYTES);
-        info.write(table, 'latin1');
-        const got = tryGetsockopt(fd, family === 4 ? SOL_IP : SOL_IPV6, SO_GET_INFO, info);
-        return got < GETINFO_BYTES ? undefined : `${info.readUInt32LE(76)}/${info.readUInt32LE(80)}`;
-      } finally {
-        sysClose(fd);
-      }
-    };
-    return this.#options.netns === undefined ? ask() : this.#options.netns.run(ask);
+    using socket = XtablesSocket.open(family, this.#options.netns);
+    const { entries, size } = socket.info(table);
+    return `${entries}/${size}`;
   }
 }
 

@@ -130,7 +130,7 @@ export class RuleEncoder {
           target = { name, goto: option === '-g' };
           targetAt = end;
           const codecs = TARGETS[layout.family];
-          if (option === '-j' && Object.hasOwn(codecs, name) && !this.#context.isChain(name))
+          if (option === '-j' && Object.hasOwn(codecs, name))
             end = this.#extension('target', name, codecs[name]!, site, end, reader);
           else end = this.#standard(bytes, end);
           break;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { writeRestore } from '../../../src/codec/xtables/transaction.ts';
 import { diffState, type Ownership } from '../../../src/kernel/diff.ts';
 import { indexState } from '../../../src/kernel/objects.ts';
 import type { KernelState } from '../../../src/kernel/state.ts';
@@ -62,7 +63,7 @@ test('one transaction: chains, rules, jumps in order, then removals', () => {
   ]);
   const transaction = buildTransaction('nat', diffState(desired, observed, OWNED), indexState(desired).jump);
   assert.equal(
-    transaction.text,
+    writeRestore({ table: 'nat', commands: transaction.commands }),
     `*nat
 :K-B - [0:0]
 :K-OLD - [0:0]
@@ -77,6 +78,9 @@ test('one transaction: chains, rules, jumps in order, then removals', () => {
 COMMIT
 `,
   );
-  assert.equal(transaction.removal, '*nat\n-X K-OLD\nCOMMIT\n');
-  assert.equal(transaction.withoutRemoval?.includes('-X'), false);
+  assert.deepEqual(transaction.removal, [{ kind: 'delete-chain', chain: 'K-OLD' }]);
+  assert.equal(
+    transaction.withoutRemoval?.some(command => command.kind === 'delete-chain'),
+    false,
+  );
 });

@@ -1,0 +1,83 @@
+// What of a legacy table is ours, told by bytes: a chain that holds what is desired shows the desired list itself, so
+// that the diff sees at a glance that nothing is to be done; any other shows as many rules that are none.
+import { UnsupportedRule } from '../codec/xtables/option-reader.ts';
+import type { XtablesView } from '../linux/xtables-view.ts';
+import type { ChainObject, JumpObject, TableName } from './objects.ts';
+import { parseSave } from './xtables-text.ts';
+
+export interface LegacyScope {
+  family: 4 | 6;
+  table: TableName;
+  view: XtablesView;
+  /** All desired chains, under their keys. */
+  chains: ReadonlyMap<string, ChainObject>;
+  /** The desired jumps of this table. */
+  jumps: readonly JumpObject[];
+  isOurs: (chain: string) => boolean;
+  /** The table as iptables-save shows it, for rules that only the program can put into words. */
+  save: () => Promise<string>;
+}
+
+export interface LegacyObjects {
+  chains: Map<string, ChainObject>;
+  jumps: JumpObject[];
+}
+
+/** Not a rule, and so unlike every rule. */
+const SOME_RULE = '(another rule)';
+
+/** Undefined when a desired rule is one that only the program can write: then only its text can be compared. */
+export async function observeLegacy(scope: LegacyScope): Promise<LegacyObjects | undefined> {
+  try {
+    return { chains: observeChains(scope), jumps: await observeJumps(scope) };
+  } catch (error) {
+    if (error instanceof UnsupportedRule) return undefined;
+    throw error;
+  }
+}
+
+function observeChains({ family, table, view, chains, isOurs }: LegacyScope): Map<string, ChainObject> {
+  const found = new Map<string, ChainObject>();
+  for (const { name, builtIn } of view.chains) {
+    if (builtIn) continue;
+    const key = `${family} ${table} ${name}`;
+    const wanted = chains.get(key);
+    if (wanted === undefined && !isOurs(name)) continue;
+    const rules =
+      wanted !== undefined && view.holds(name, wanted.rules)
+        ? wanted.rules
+        : Array<string>(view.count(name)).fill(SOME_RULE);
+    found.set(key, { family, table, name, rules });
+  }
+  return found;
+}
+
+async function observeJumps(scope: LegacyScope): Promise<JumpObject[]> {
+  const { family, table, view, jumps, chains } = scope;
+  const found: JumpObject[] = [];
+  const explained = new Map<string, Set<number>>();
+  const see = (chain: string, rule: string): void => {
+    found.push({ family, table, chain, rule, position: 'first', rank: 0 });
+  };
+  for (const { chain, rule } of jumps) {
+    const at = view.find(chain, rule);
+    if (at.length > 0) see(chain, rule);
+    const known = explained.get(chain) ?? new Set();
+    for (const index of at) known.add(index);
+    explained.set(chain, known);
+  }
+  let saved: ReturnType<typeof parseSave> | undefined;
+  for (const { name, builtIn } of view.chains) {
+    if (!builtIn) continue;
+    const targets = view.jumps(name);
+    for (const [index, target] of targets.entries()) {
+      if (target === undefined || explained.get(name)?.has(index)) continue;
+      if (!chains.has(`${family} ${table} ${target}`) && !scope.isOurs(target)) continue;
+      saved ??= parseSave(await scope.save());
+      const rules = saved.get(name)?.rules ?? [];
+      // Changed since we looked: the next comparison will tell.
+      if (rules.length === targets.length) see(name, rules[index]!);
+    }
+  }
+  return found;
+}
