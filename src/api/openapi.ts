@@ -10,12 +10,13 @@ import { apiVersionOf, typeName, typeSchema } from './schema.ts';
 
 const INFO = { title: 'Kubernetes', version: KUBERNETES_VERSION };
 const OBJECT_MEDIA_TYPES = ['application/json', 'application/yaml', 'application/vnd.kubernetes.protobuf'];
-const PATCH_MEDIA_TYPES = [
+/** What custom resources take; kubectl picks the way it applies by this list. */
+const CUSTOM_PATCH_MEDIA_TYPES = [
   'application/apply-patch+yaml',
   'application/json-patch+json',
   'application/merge-patch+json',
-  'application/strategic-merge-patch+json',
 ];
+const PATCH_MEDIA_TYPES = [...CUSTOM_PATCH_MEDIA_TYPES, 'application/strategic-merge-patch+json'];
 
 /** `api/v1`, `apis/apps/v1`. */
 export function openApiPath(group: string, version: string): string {
@@ -116,6 +117,8 @@ interface Shapes {
   readonly schema: JsonObject;
   /** Where it is another than the schema. */
   readonly answer?: JsonObject;
+  /** Media types of a PATCH; all when absent. */
+  readonly patches?: readonly string[];
 }
 
 class DocumentV3 {
@@ -131,14 +134,14 @@ class DocumentV3 {
     method: Method,
     action: string,
     parameters: readonly Parameter[],
-    { schema, answer }: Shapes,
+    { schema, answer, patches = PATCH_MEDIA_TYPES }: Shapes,
   ): JsonObject {
     const given = answer ?? schema;
     const body: JsonObject =
       method === 'put' || method === 'post'
         ? { requestBody: { content: content(schema, ['*/*']), required: true } }
         : method === 'patch'
-          ? { requestBody: { content: content(this.#patch(), PATCH_MEDIA_TYPES), required: true } }
+          ? { requestBody: { content: content(this.#patch(), patches), required: true } }
           : method === 'delete'
             ? { requestBody: { content: content(this.collector.reference(DELETE_OPTIONS), ['*/*']) } }
             : {};
@@ -159,6 +162,7 @@ class DocumentV3 {
     if (resource.customSchema && gvk.kind === resource.kind)
       return {
         schema: this.collector.customReference(resource),
+        patches: CUSTOM_PATCH_MEDIA_TYPES,
         ...(list ? { answer: this.collector.customReference(resource, true) } : {}),
       };
     const type = typeName(gvk.group, gvk.version, gvk.kind);

@@ -7,7 +7,7 @@ import type { Problem } from '../../../src/lib/problem.ts';
 import type { PeerConfig } from '../session/peer-config.ts';
 import { bfdConfig, bfdProblem } from './bfd.ts';
 import { parseAsNumber, parseDuration, userMetadata } from './names.ts';
-import { type CalicoNode, nodeAddress } from './node-info.ts';
+import { type CalicoNode, inOwnSubnet, nodeAddress } from './node-info.ts';
 import { AUTOMATIC_CLUSTER_ID } from './reflectors.ts';
 import { parseSelector, type Selector } from './selector.ts';
 import type { BfdSpec, BGPConfiguration, BGPPeer, SecretKeyRef } from './types.ts';
@@ -184,7 +184,7 @@ function forward(peer: ReadPeer, input: PeersInput, problems: Problem[]): Resolv
         ...options,
         ...localAddress(input, remote.address, spec.sourceAddress),
         ...watched(spec.bfd, input, remote.address),
-        ...(node === undefined ? {} : reflection(input.self, node)),
+        ...(node === undefined ? sharedWith(input.self, remote.address) : reflection(input.self, node)),
       },
       filters: spec.filters ?? [],
       owner: name,
@@ -192,6 +192,15 @@ function forward(peer: ReadPeer, input: PeersInput, problems: Problem[]): Resolv
       ...gatewayTo(remote.address, peer, problems),
     },
   ];
+}
+
+/** A router in the node's own subnet reaches other nodes there as directly as it reaches this one. */
+function sharedWith(self: CalicoNode, peerAddress: string): Partial<PeerConfig> {
+  if (!inOwnSubnet(self, peerAddress)) return {};
+  const subnets = [self.ipv4, self.ipv6].flatMap(own =>
+    own === undefined || own.prefixLength === own.network.length * 8 ? [] : [own],
+  );
+  return { sharedSubnets: subnets };
 }
 
 function gatewayTo(

@@ -1,4 +1,5 @@
 // What can be said about one neighbour. Native form; calico/ and configuration files are turned into it at the edge.
+import type { Cidr } from '../../../src/lib/cidr.ts';
 import type { Family } from '../packet/context.ts';
 import type { Policy } from '../policy/policy.ts';
 
@@ -30,6 +31,8 @@ export interface PeerConfig {
   /** RFC 4456: the peer is our client. */
   readonly reflectorClient?: boolean;
   readonly nextHopMode?: 'auto' | 'self' | 'keep';
+  /** Subnets that we and an external peer are both on: a next hop in them is kept (RFC 4271 section 5.1.3), with `auto`. */
+  readonly sharedSubnets?: readonly Cidr[];
   readonly importPolicy?: Policy;
   readonly exportPolicy?: Policy;
   /** More accepted prefixes than this end the session (RFC 4486). */
@@ -63,6 +66,7 @@ export function sessionKey(config: PeerConfig): string {
     bfd,
     allowOwnAs,
     nextHopMode,
+    sharedSubnets,
     enforceFirstAs,
     ...session
   } = config;

@@ -55,6 +55,7 @@ export function exportContextOf(
     clusterId: clusterIdOf(speaker),
     reflectorClient: config.reflectorClient === true,
     nextHopMode: config.nextHopMode ?? 'auto',
+    sharedSubnets: config.sharedSubnets ?? [],
     nextHops,
     extendedNextHop: negotiated.extendedNextHop,
     policy,

@@ -1,6 +1,8 @@
 // From the chosen path to what one kind of peer is told: RFC 4271 sections 5.1 and 9.1.3, RFC 1997, RFC 4456 and
 // export policy. Says why not, so that the looking glass can answer.
 
+import { type Cidr, cidrContains } from '../../../src/lib/cidr.ts';
+import { parseIp } from '../../../src/lib/ip.ts';
 import { DEFAULT_LOCAL_PREF } from '../decision/decide.ts';
 import type { Family } from '../packet/context.ts';
 import { type PathAttributes, prependAs } from '../packet/path-attributes.ts';
@@ -17,6 +19,8 @@ export interface ExportContext {
   readonly clusterId: number;
   readonly reflectorClient: boolean;
   readonly nextHopMode: 'auto' | 'self' | 'keep';
+  /** PeerConfig.sharedSubnets. */
+  readonly sharedSubnets?: readonly Cidr[];
   /** Our address by family, as the peers of this group reach it. */
   readonly nextHops: Partial<Record<Family, string>>;
   readonly extendedNextHop: boolean;
@@ -83,7 +87,8 @@ function baseAttributes(
   const keep =
     !own &&
     attributes.nextHop !== undefined &&
-    (context.nextHopMode === 'keep' || (context.nextHopMode === 'auto' && !context.external));
+    (context.nextHopMode === 'keep' ||
+      (context.nextHopMode === 'auto' && (!context.external || isShared(attributes.nextHop, context))));
   const nextHop = keep
     ? attributes.nextHop
     : attributes.nextHop && own
@@ -109,6 +114,13 @@ function baseAttributes(
     }
   }
   return attributes.with(changes);
+}
+
+/** RFC 4271 section 5.1.3: the peer reaches that router itself, and need not go over us. */
+function isShared(nextHop: string, { sharedSubnets = [] }: ExportContext): boolean {
+  if (sharedSubnets.length === 0) return false;
+  const bytes = parseIp(nextHop);
+  return bytes !== undefined && sharedSubnets.some(subnet => cidrContains(subnet, bytes));
 }
 
 function self(context: ExportContext, family: Family): string | undefined {

@@ -275,8 +275,8 @@ export class Speaker implements PeerHandler {
       this.#options.bfd?.unwatch(before.address);
       this.#watchPath(neighbour.peer);
     }
-    const outgoing = ({ exportPolicy, nextHopMode }: PeerConfig): string =>
-      JSON.stringify([exportPolicy, nextHopMode]);
+    const outgoing = ({ exportPolicy, nextHopMode, sharedSubnets }: PeerConfig): string =>
+      JSON.stringify([exportPolicy, nextHopMode, sharedSubnets]);
     if (negotiated !== undefined && outgoing(before) !== outgoing(config)) {
       this.#groups.leave(neighbour, true);
       this.#joinGroups(neighbour, negotiated, false);

@@ -127,6 +127,10 @@ describe('kubectl and custom resources', { skip }, () => {
     );
     assert.equal(await ok('apply -f -', WIDGET), 'widget.example.org/one created\n');
     assert.equal(await ok('apply -f -', WIDGET), 'widget.example.org/one unchanged\n');
+    // By a merge patch: there is no strategic one for custom resources.
+    const labelled = WIDGET.replace('{name: one}', '{name: one, labels: {a: b}}');
+    assert.equal(await ok('apply -f -', labelled), 'widget.example.org/one configured\n');
+    assert.equal(await ok('get widget one -o jsonpath={.metadata.labels.a}'), 'b');
     assert.match(await ok('get wd'), /^NAME +SIZE +REPLICAS +READY\none +small +1 *$/m);
     assert.equal(
       await ok(

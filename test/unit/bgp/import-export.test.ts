@@ -12,6 +12,7 @@ import { AttributeStore } from '../../../routing/bgp/rib/attribute-store.ts';
 import type { PathSource } from '../../../routing/bgp/rib/path-source.ts';
 import { type ExportContext, exportRoute } from '../../../routing/bgp/speaker/export.ts';
 import { type ImportContext, importRoute } from '../../../routing/bgp/speaker/import.ts';
+import { requireCidr } from '../../../src/lib/cidr.ts';
 
 const OURS = 65001;
 const PREFIX = { family: 4 as const, words: Uint32Array.of(0x0a010000), at: 0, length: 24 };
@@ -67,6 +68,16 @@ function sent(context: ExportContext, source: PathSource, fields: Partial<PathAt
   if (typeof result === 'string') throw new Error(`not sent: ${result}`);
   return result;
 }
+
+test('RFC 4271 5.1.3: an external peer is told the router in its own subnet, and us for the rest', () => {
+  const shared = toPeer({ external: true, sharedSubnets: [requireCidr('10.0.0.0/24')] });
+  assert.equal(sent(shared, INTERNAL, { ...LEARNED, nextHop: '10.0.0.3' }).nextHop, '10.0.0.3');
+  assert.equal(sent(shared, INTERNAL, { ...LEARNED, nextHop: '10.0.1.3' }).nextHop, '10.0.0.1');
+  assert.equal(sent(shared, LOCAL, {}).nextHop, '10.0.0.1');
+  assert.equal(sent(EBGP, INTERNAL, { ...LEARNED, nextHop: '10.0.0.3' }).nextHop, '10.0.0.1');
+  const self = toPeer({ external: true, sharedSubnets: shared.sharedSubnets!, nextHopMode: 'self' });
+  assert.equal(sent(self, INTERNAL, { ...LEARNED, nextHop: '10.0.0.3' }).nextHop, '10.0.0.1');
+});
 
 test('RFC 4271 5.1.2: our AS goes in front towards another AS and nothing is added inside', () => {
   assert.deepEqual(sequence(sent(EBGP, EXTERNAL, LEARNED)), [OURS, 65002]);
