@@ -170,10 +170,13 @@ class SoakRun {
 /** Throws on a false alarm, a failed sync, a change that does not arrive, or a program that dies. */
 export async function soak(options: SoakOptions): Promise<Map<SoakMode, SoakSample[]>> {
   const modes = options.modes ?? SOAK_MODES;
-  const runs = await Promise.all(
+  // All of them end before the first failure is told: each has namespaces and a program to take away.
+  const runs = await Promise.allSettled(
     modes.map(async mode => [mode, await new SoakRun(mode, options).run()] as const),
   );
-  return new Map(runs);
+  const failed = runs.find(run => run.status === 'rejected');
+  if (failed) throw failed.reason;
+  return new Map(runs.flatMap(run => (run.status === 'fulfilled' ? [run.value] : [])));
 }
 
 /** Resident memory of the second quarter of a run against that of the last, megabytes: medians. */
