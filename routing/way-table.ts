@@ -32,12 +32,17 @@ interface Entry {
   problem?: Problem;
 }
 
+function bySubnet(left: Entry, right: Entry): number {
+  return compareCidr(left.peer.cidr, right.peer.cidr);
+}
+
 export class WayTable {
   readonly #plan: WayPlanner;
   #entries: Entry[] = [];
   /** Who has a next-hop number: two IPv6 subnets may have the same one, and the second goes without. */
   readonly #holders = new Map<number, Entry>();
   readonly #without = new Set<Entry>();
+  readonly #unreachable = new Set<Entry>();
   #viaNexthops = false;
 
   constructor(plan: WayPlanner) {
@@ -49,7 +54,7 @@ export class WayTable {
   }
 
   get problems(): Problem[] {
-    return this.#entries.flatMap(entry => entry.problem ?? []);
+    return [...this.#unreachable].sort(bySubnet).flatMap(({ problem }) => problem ?? []);
   }
 
   /** `gone` are of this table; of a subnet that moved to another peer, the one goes before the other comes. */
@@ -62,6 +67,7 @@ export class WayTable {
       this.#entries = [];
       this.#holders.clear();
       this.#without.clear();
+      this.#unreachable.clear();
       this.#changeMany([], [...staying, ...come]);
     } else if (gone.length + come.length > MANY) this.#changeMany(gone, come);
     else {
@@ -89,7 +95,11 @@ export class WayTable {
   #entry(peer: Peer): Entry {
     const planned = this.#plan(peer, this.#viaNexthops);
     if (planned === undefined) return { peer };
-    if ('reason' in planned) return { peer, problem: planned };
+    if ('reason' in planned) {
+      const entry: Entry = { peer, problem: planned };
+      this.#unreachable.add(entry);
+      return entry;
+    }
     const entry: Entry = { peer, ways: planned };
     if (planned.nexthop !== undefined) this.#claim(planned.nexthop.id, entry);
     return entry;
@@ -131,6 +141,7 @@ export class WayTable {
   /** A number that comes free goes to who had to do without it. */
   #release(entry: Entry): void {
     this.#without.delete(entry);
+    this.#unreachable.delete(entry);
     const id = entry.ways?.nexthop?.id;
     if (id === undefined) return;
     this.#holders.delete(id);
@@ -151,6 +162,6 @@ export class WayTable {
       else staying.push(entry);
     }
     for (const peer of come) staying.push(this.#entry(peer));
-    this.#entries = staying.sort((left, right) => compareCidr(left.peer.cidr, right.peer.cidr));
+    this.#entries = staying.sort(bySubnet);
   }
 }

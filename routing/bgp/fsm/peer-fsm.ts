@@ -218,15 +218,20 @@ export class PeerFsm {
 
   #accept(id: ConnectionId, nowMs: number): void {
     const session = this.#established();
-    const second = [...this.#connections.values()].some(c => !c.outgoing && c !== session);
+    const earlier = [...this.#connections.values()].find(c => !c.outgoing && c !== session);
     if (session !== undefined && session.negotiated?.gracefulRestart === undefined) {
       // RFC 4271 section 6.8: the established one wins.
       this.#refuse(id, notice(ERROR.CEASE, CEASE.CONNECTION_COLLISION));
       return;
     }
-    if (!this.#started || second) {
+    if (!this.#started || (earlier !== undefined && earlier.state !== 'OpenSent')) {
       this.#refuse(id, notice(ERROR.CEASE, CEASE.CONNECTION_REJECTED));
       return;
+    }
+    if (earlier !== undefined) {
+      // One that never sent its OPEN does not hold the place of one that will: its peer may have died meanwhile.
+      this.#connections.delete(earlier.id);
+      this.#refuse(earlier.id, notice(ERROR.CEASE, CEASE.CONNECTION_REJECTED));
     }
     this.#open(id, false, nowMs);
   }
