@@ -58,6 +58,7 @@ const COLUMNS: readonly Column[] = [
   {
     ...{ name: 'ExaBGP', skip: missing(EXABGP, 'exabgp'), make: exabgpPeer },
     cannot: {
+      'our refresh': 'ExaBGP 4.2.21 ends the session with a TypeError of its own',
       'reflects us': 'it does not pass routes on',
       'our restart': 'it keeps no table',
     },

@@ -230,3 +230,20 @@ test('a passive peer never connects', () => {
   assert.equal(fsm.state, 'Active');
   assert.deepEqual(types(fsm.handle({ type: 'accepted', connection: 1 }, 0)), ['open']);
 });
+
+test('RFC 4271 8.2.2 and 6.5: who accepts and never sends an OPEN is let go; a later connection takes its place', () => {
+  const fsm = machine(open(65001, 10), true);
+  fsm.handle({ type: 'start' }, 0);
+  fsm.handle({ type: 'accepted', connection: 1 }, 0);
+  assert.deepEqual(types(fsm.handle({ type: 'accepted', connection: 2 }, 10_000)), [
+    'notification 6/5',
+    'close',
+    'open',
+  ]);
+  assert.equal(fsm.deadlineMs, 40_000);
+  assert.deepEqual(types(fsm.handle({ type: 'timer' }, 40_000)), ['notification 4/0', 'close', 'failed']);
+  fsm.handle({ type: 'accepted', connection: 3 }, 41_000);
+  fsm.handle({ type: 'open', connection: 3, open: open(65002, 20) }, 41_000);
+  const late = fsm.handle({ type: 'accepted', connection: 4 }, 41_001);
+  assert.deepEqual(types(late), ['notification 6/5', 'close'], 'one that is further keeps its place');
+});
