@@ -36,7 +36,7 @@ export function defaultPools(clusterCidrs: readonly string[]): IPPool[] {
 
 export async function installCalicoResources(
   client: KubeClient,
-  lab: LabSpec,
+  lab: Pick<LabSpec, 'clusterCidrs'>,
   crdDirectory: string,
   signal: AbortSignal,
 ): Promise<void> {

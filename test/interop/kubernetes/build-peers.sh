@@ -35,6 +35,17 @@ if [ ! -d "$tree" ]; then
 fi
 cd "$tree"
 
+# Since Go 1.18 the caller of reflect.mapiterinit provides the iterator, whole. The vendored reflect2 is older than that: whatever
+# it encodes as JSON may crash the program, and custom resources reliably do.
+reflect2=vendor/github.com/modern-go/reflect2
+if grep -q 'rest fields are ignored' "$reflect2/unsafe_link.go"; then
+  sed -i -e 's/^func mapiterinit(.*/func mapiterinit(rtype unsafe.Pointer, m unsafe.Pointer, it *hiter)/' \
+    -e 's/^\t\/\/ rest fields are ignored/\ttyp, header, buckets, bucketPointer unsafe.Pointer\n\toverflow, oldOverflow *[]unsafe.Pointer\n\tstartBucket uintptr\n\toffset uint8\n\twrapped bool\n\tb, i uint8\n\tbucket, checkBucket uintptr/' \
+    "$reflect2/unsafe_link.go"
+  sed -i -e 's/^\treturn &UnsafeMapIterator{/\tit := \&hiter{}\n\tmapiterinit(type2.rtype, *(*unsafe.Pointer)(obj), it)\n&/' \
+    -e 's/^\(\t\thiter: *\).*/\1it,/' "$reflect2/unsafe_map.go"
+fi
+
 export PATH="$go/bin:$PATH" GOROOT="$go" GOPATH="$directory/gopath" GOCACHE="$directory/gocache"
 export GO111MODULE=off GOPROXY=off GOFLAGS= CGO_ENABLED=0
 

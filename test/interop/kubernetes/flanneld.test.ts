@@ -5,18 +5,18 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { parseNetConf } from '../../../routing/subnet/net-conf.ts';
-import type { KubeObject, Node } from '../../../src/api/types.ts';
+import type { Node } from '../../../src/api/types.ts';
 import { issueCertificate, renderKubeconfig } from '../../../src/apiserver/pki.ts';
 import { RESOURCE } from '../../../src/client/resources.ts';
 import { OverlayCluster } from '../../netns/overlay/cluster.ts';
 import { bringIn, eventually, FlanneldProcess } from '../overlay/flanneld-process.ts';
+import { bindRole, createRole } from './our-parts.ts';
 import { skipWithout } from './peers.ts';
 import { RealControlPlane } from './real-control-plane.ts';
 
 const limits = { skip: skipWithout('kube-apiserver', 'kube-controller-manager'), timeout: 200_000 };
 const NET_CONF = '{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}';
 const PREFIX = 'flannel.alpha.coreos.com';
-const RBAC = { group: 'rbac.authorization.k8s.io', version: 'v1', namespaced: false } as const;
 const USER = 'system:serviceaccount:kube-flannel:flannel';
 /** kube-flannel.yml's, and Events. */
 const RULES = [
@@ -40,14 +40,8 @@ describe('our flanneld at a real kube-apiserver', limits, () => {
     plane = await RealControlPlane.start();
     plane.startControllerManager('--allocate-node-cidrs=true', '--cluster-cidr=10.244.0.0/16');
     const { admin, pki, directory } = plane;
-    const role: KubeObject & { rules: unknown } = { metadata: { name: 'flannel' }, rules: RULES };
-    await admin.create({ ...RBAC, plural: 'clusterroles', kind: 'ClusterRole' }, role);
-    const binding: KubeObject & { roleRef: unknown; subjects: unknown } = {
-      metadata: { name: 'flannel' },
-      roleRef: { apiGroup: RBAC.group, kind: 'ClusterRole', name: 'flannel' },
-      subjects: [{ apiGroup: RBAC.group, kind: 'User', name: USER }],
-    };
-    await admin.create({ ...RBAC, plural: 'clusterrolebindings', kind: 'ClusterRoleBinding' }, binding);
+    await createRole(plane, 'flannel', RULES);
+    await bindRole(plane, 'flannel', { kind: 'User', name: USER });
     const ca = { cert: readFileSync(pki.ca.cert, 'utf8'), key: readFileSync(pki.ca.key, 'utf8') };
     const credentials = issueCertificate(ca, { cn: USER, usages: ['client'] });
     kubeconfig = join(directory, 'flannel.conf');
