@@ -47,13 +47,13 @@ export interface LinkRecipe<C, L> {
   /** Takes back what `create` and `configure` did, wholly or in part; nothing left to do is fine. */
   remove(call: Call, sides: ReachableSides): void | Promise<void>;
   /** CHECK: the pod's interface was compared with the result already. */
-  check(call: Call, config: C, sides: Sides, result: Result): void;
+  check(call: Call, config: C, sides: Sides, result: Result): void | Promise<void>;
   /** The pod's interface stays down. */
   leavesDown?(config: C): boolean;
   /** STATUS: throws when the host is not ready. */
   ready?(config: C, host: Rtnetlink): void;
   /** GC of what outlives the pod's namespace. */
-  collect?(call: Call, host: Rtnetlink, valid: readonly Attachment[]): void;
+  collect?(call: Call, host: Rtnetlink, valid: readonly Attachment[]): void | Promise<void>;
 }
 
 /** IPAMs that need the link for DEL. */
@@ -109,7 +109,7 @@ export function linkPlugin<C, L>(recipe: LinkRecipe<C, L>): Plugin {
       using pod = Rtnetlink.open(podNetns);
       using host = Rtnetlink.open(call.site.hostNetns);
       checkPodInterface(call, pod, result, { down: recipe.leavesDown?.(config) ?? false });
-      recipe.check(call, config, { host, pod, podNetns }, result);
+      await recipe.check(call, config, { host, pod, podNetns }, result);
     },
 
     async status(call: Call): Promise<void> {
@@ -127,7 +127,7 @@ export function linkPlugin<C, L>(recipe: LinkRecipe<C, L>): Plugin {
       if (recipe.collect !== undefined)
         try {
           using host = Rtnetlink.open(call.site.hostNetns);
-          recipe.collect(call, host, valid);
+          await recipe.collect(call, host, valid);
         } catch (error) {
           failures.push(error);
         }

@@ -55,12 +55,12 @@ export const bridge = linkPlugin<BridgeConfig, Attached>({
     await delMasquerade(call);
   },
 
-  check(call, config, { host, pod }, result) {
+  async check(call, config, { host, pod }, result) {
     const bridge = checkBridge(host, config, result);
     checkPort(call, host, pod, bridge, config);
     const gateways = planGateways(config, structuredClone(result));
     if (gateways.length > 0) checkGateway(host, bridge, config, gateways);
-    if (config.ipMasq) checkMasquerade(call, result);
+    if (config.ipMasq) await checkMasquerade(call, result);
   },
 
   leavesDown: config => config.disableContainerInterface,
@@ -71,10 +71,10 @@ export const bridge = linkPlugin<BridgeConfig, Attached>({
     if (present?.kind === 'bridge') requireFiltering(present);
   },
 
-  collect(call, host, valid) {
+  async collect(call, host, valid) {
     collectLinks(host, call.networkName, valid);
     unguardMac(call.site.hostNetns, orphanTest(call.networkName, valid));
-    collectMasquerade(call, valid);
+    await collectMasquerade(call, valid);
   },
 });
 
@@ -122,7 +122,7 @@ async function configure(
     for (const gateway of gateways) ensureGateway(host, hostNetns, link, gateway, config.forceAddress);
     if (link !== bridge) result.interfaces.push({ name: link.name, mac: link.mac, mtu: link.mtuBytes });
   }
-  if (config.ipMasq) addMasquerade(call, result);
+  if (config.ipMasq) await addMasquerade(call, result);
   if (!config.disableContainerInterface) await waitForPort(host, attached.host.name, signal);
   return result;
 }

@@ -43,7 +43,7 @@ export const ptp = linkPlugin<PtpConfig, VethPair>({
       ...(mtuBytes === undefined ? {} : { mtuBytes }),
     }),
 
-  configure(call, config, { host, pod, podNetns }, pair, addresses) {
+  async configure(call, config, { host, pod, podNetns }, pair, addresses) {
     for (const ip of addresses.ips)
       if (ip.gateway === undefined) throw configError(`ptp: IPAM gave ${ip.address} without a gateway`);
     const result = attachmentResult(call, pair.pod, addresses, [pair.host]);
@@ -51,7 +51,7 @@ export const ptp = linkPlugin<PtpConfig, VethPair>({
     configureHostEnd(call, host, pair, result.ips);
     preparePodInterface(podNetns, call.ifName, result);
     configurePodInterface(pod, call.ifName, result, { pointToPoint: true, linkIndex: pair.pod.index });
-    if (config.ipMasq) addMasquerade(call, result);
+    if (config.ipMasq) await addMasquerade(call, result);
     return result;
   },
 
@@ -60,18 +60,18 @@ export const ptp = linkPlugin<PtpConfig, VethPair>({
     await delMasquerade(call);
   },
 
-  check(call, config, { host }, result) {
+  async check(call, config, { host }, result) {
     for (const ip of result.ips)
       if (
         !host.listRoutes({ family: familyOf(ip.address) }).some(route => route.destination === hostRoute(ip))
       )
         throw gone(`the host has no route ${hostRoute(ip)}`);
-    if (config.ipMasq) checkMasquerade(call, result);
+    if (config.ipMasq) await checkMasquerade(call, result);
   },
 
-  collect(call, host, valid) {
+  async collect(call, host, valid) {
     collectLinks(host, call.networkName, valid);
-    collectMasquerade(call, valid);
+    await collectMasquerade(call, valid);
   },
 });
 

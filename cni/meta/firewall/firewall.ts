@@ -2,7 +2,9 @@
 // Two backends; DEL and GC remove what either has, whichever is configured now.
 import { CniError, errorMessage } from '../../../src/lib/errors.ts';
 import { Nftables } from '../../../src/linux/nftables.ts';
-import { CNI_ERROR, joinErrors } from '../../runtime/errors.ts';
+import { usesIptables } from '../../iptables/host.ts';
+import { removeFromAll } from '../../nft/removal.ts';
+import { CNI_ERROR } from '../../runtime/errors.ts';
 import {
   type Call,
   type Plugin,
@@ -12,7 +14,7 @@ import {
 } from '../../runtime/plugin.ts';
 import type { Result } from '../../runtime/result.ts';
 import { versionsFrom } from '../../runtime/versions.ts';
-import { podFirewalls, readFirewallConfig } from './config.ts';
+import { type FirewallConfig, podFirewalls, readFirewallConfig } from './config.ts';
 import { addIptables, checkIptables, collectIptables, delIptables, statusIptables } from './iptables.ts';
 import { addNftables, checkNftables, collectNftables, delNftables } from './nftables.ts';
 
@@ -24,13 +26,13 @@ export const firewall: Plugin = {
     const config = readFirewallConfig(call);
     const result = requirePrevResult(call);
     const pods = podFirewalls(call, config, result);
-    if (config.backend === 'nftables') addNftables(call, pods, config.adminChain);
+    if (backendOf(call, config) === 'nftables') addNftables(call, pods, config.adminChain);
     else await addIptables(call, pods, config.adminChain);
     return result;
   },
 
   async del(call: Call): Promise<void> {
-    await both(
+    await removeFromAll(
       'firewall DEL',
       () => delNftables(call),
       () => delIptables(call, prevResultIfReadable(call)),
@@ -40,26 +42,26 @@ export const firewall: Plugin = {
   async check(call: Call): Promise<void> {
     const config = readFirewallConfig(call);
     const pods = podFirewalls(call, config, requirePrevResult(call));
-    if (config.backend === 'nftables') checkNftables(call, pods);
+    if (backendOf(call, config) === 'nftables') checkNftables(call, pods);
     else await checkIptables(call, pods, config.adminChain);
   },
 
   async status(call: Call): Promise<void> {
-    const { backend } = readFirewallConfig(call);
+    const backend = backendOf(call, readFirewallConfig(call));
     try {
       if (backend === 'nftables') {
         using nft = Nftables.open(call.site.hostNetns);
         nft.generation();
       } else await statusIptables(call);
     } catch (cause) {
-      const what = `${backend ?? 'iptables'} does not work: ${errorMessage(cause)}`;
+      const what = `${backend} does not work: ${errorMessage(cause)}`;
       throw new CniError(CNI_ERROR.NOT_AVAILABLE, what, '', { cause });
     }
   },
 
   async gc(call: Call): Promise<void> {
     const valid = validAttachments(call.config);
-    await both(
+    await removeFromAll(
       'firewall GC',
       () => collectNftables(call, valid),
       () => collectIptables(call, valid),
@@ -67,14 +69,7 @@ export const firewall: Plugin = {
   },
 };
 
-/** What one backend cannot remove must not keep the other's. */
-async function both(what: string, ...removals: (() => void | Promise<void>)[]): Promise<void> {
-  const failures: unknown[] = [];
-  for (const remove of removals)
-    try {
-      await remove();
-    } catch (error) {
-      failures.push(error);
-    }
-  if (failures.length > 0) throw joinErrors(what, failures);
+/** iptables, as in the reference, unless nothing on the host uses it: then nobody's policy has to be overruled. */
+function backendOf(call: Call, config: FirewallConfig): 'iptables' | 'nftables' {
+  return config.backend ?? (usesIptables(call) ? 'iptables' : 'nftables');
 }

@@ -13,6 +13,7 @@ import {
   NF_ACCEPT,
   NF_DROP,
   NF_HOOK,
+  NFT_RULE_COMPAT_F_INV,
   NFTA_CHAIN,
   NFTA_DATA,
   NFTA_EXPR,
@@ -20,7 +21,6 @@ import {
   NFTA_IMMEDIATE_DATA,
   NFTA_RULE,
   NFTA_RULE_COMPAT,
-  NFT_RULE_COMPAT_F_INV,
   NFTA_TABLE,
   NFTA_VERDICT,
 } from './constants.ts';

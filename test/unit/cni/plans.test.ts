@@ -4,11 +4,9 @@ import { test } from 'node:test';
 import { orphanTest, ownerName } from '../../../cni/link/owner.ts';
 import type { BridgeConfig } from '../../../cni/main/bridge/config.ts';
 import { planGateways } from '../../../cni/main/bridge/gateways.ts';
-import { missingRule, planAdd, planRemove } from '../../../cni/meta/firewall/plan.ts';
 import { parseSubnetEnv, rangesOf } from '../../../cni/meta/flannel/subnet-env.ts';
 import { podAddresses } from '../../../cni/meta/portmap/config.ts';
 import { planPortMappings, readPortKey } from '../../../cni/meta/portmap/nftables-plan.ts';
-import { planChainRemoval, podChains } from '../../../cni/nft/legacy-rules.ts';
 import { Fields } from '../../../cni/runtime/fields.ts';
 import { parseNetworkList } from '../../../cni/runtime/network-list.ts';
 import { emptyResult } from '../../../cni/runtime/result.ts';
@@ -81,33 +79,6 @@ test('bridge: gateways and default routes from IPAM’s answer', () => {
   assert.deepEqual(planGateways({ ...config, isGateway: false }, result), []);
 });
 
-test('firewall: adds what is missing, nothing twice, and removes by owner', () => {
-  const pod = { owner: 'net:c1:eth0', addresses: ['10.1.0.5/32'], adminChain: 'CNI-ADMIN' };
-  const text = planAdd(':FORWARD ACCEPT [0:0]\n', pod)!;
-  assert.match(text, /^\*filter\n-N CNI-FORWARD\n-N CNI-ADMIN\n-I FORWARD 1 .*\n[\s\S]*COMMIT\n$/);
-  const saved = [
-    ':FORWARD DROP [0:0]',
-    ':CNI-ADMIN - [0:0]',
-    ':CNI-FORWARD - [0:0]',
-    '-A FORWARD -m comment --comment "CNI firewall plugin rules" -j CNI-FORWARD',
-    '-A CNI-FORWARD -m comment --comment "CNI firewall plugin admin overrides" -j CNI-ADMIN',
-    '-A CNI-FORWARD -d 10.1.0.5/32 -m comment --comment "podwire:net:c1:eth0" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
-    '-A CNI-FORWARD -s 10.1.0.5/32 -m comment --comment podwire:net:c1:eth0 -j ACCEPT',
-    '-A CNI-FORWARD -s 10.1.0.6/32 -j ACCEPT',
-  ].join('\n');
-  assert.equal(planAdd(saved, pod), undefined);
-  assert.equal(missingRule(saved, pod), undefined);
-  assert.equal(
-    planRemove(saved, () => false),
-    undefined,
-  );
-  assert.equal(planRemove(saved, owner => owner === 'net:c1:eth0')!.match(/^-D /gm)!.length, 2);
-  assert.match(
-    planRemove(saved, () => false, ['10.1.0.6/32'])!,
-    /-D CNI-FORWARD -s 10\.1\.0\.6\/32 -j ACCEPT/,
-  );
-});
-
 test('flannel: subnet.env of one and two families; what is missing is named', () => {
   const env = parseSubnetEnv(
     'FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_IPV6_NETWORK=fd00::/48\nFLANNEL_IPV6_SUBNET=fd00:0:0:1::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n',
@@ -176,30 +147,4 @@ test('fields: the exact spelling wins, else the last; wrong types are code 6', (
   assert.equal(fields.integer('mtu'), undefined);
   assert.throws(() => fields.strings('list'), /must be a list/);
   assert.throws(() => fields.boolean('MTU'), /must be true or false/);
-});
-
-test('legacy chains of the reference: found by their names, removed with the rules that lead to them', () => {
-  const dn = `CNI-DN-${'a'.repeat(21)}`;
-  const masquerade = `CNI-${'b'.repeat(24)}`;
-  const saved = `*nat
-:POSTROUTING ACCEPT [0:0]
-:${masquerade} - [0:0]
-:${dn} - [0:0]
-:CNI-HOSTPORT-DNAT - [0:0]
--A CNI-HOSTPORT-DNAT -p tcp -m multiport --dports 8080 -j ${dn}
--A POSTROUTING -s 10.1.0.2/32 -m comment --comment "name: \\"net\\" id: \\"c\\"" -j ${masquerade}
--A ${dn} -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.1.0.2:80
-COMMIT
-`;
-  assert.deepEqual([...podChains(saved)], [masquerade, dn]);
-  assert.equal(
-    planChainRemoval(saved, dn),
-    `*nat
--D CNI-HOSTPORT-DNAT -p tcp -m multiport --dports 8080 -j ${dn}
--F ${dn}
--X ${dn}
-COMMIT
-`,
-  );
-  assert.equal(planChainRemoval(saved, `CNI-${'c'.repeat(24)}`), undefined);
 });
