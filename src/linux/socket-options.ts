@@ -18,6 +18,7 @@ import {
   sysIoctl,
   sysSetsockopt,
   sysSocket,
+  tryGetsockopt,
 } from './ffi.ts';
 import { encodeSockaddr } from './listen.ts';
 import type { Netns } from './netns.ts';
@@ -35,6 +36,8 @@ const SO_BINDTODEVICE = 25;
 const TCP_NODELAY = 1;
 // asm-generic/ioctls.h, the same request as SIOCOUTQ
 const TIOCOUTQ = 0x5411;
+const TCP_SAVE_SYN = 27;
+const TCP_SAVED_SYN = 28;
 const TCP_MD5SIG_EXT = 32;
 const TCP_MD5SIG_FLAG_PREFIX = 1;
 const TCP_MD5SIG_MAXKEYLEN = 80;
@@ -143,11 +146,24 @@ export function descriptorOf(socket: Socket): number | undefined {
   return typeof handle?.fd === 'number' && handle.fd >= 0 ? handle.fd : undefined;
 }
 
-/** GTSM on an accepted connection. */
-export function setAcceptedMinTtl(socket: Socket, minTtl: number): void {
-  const fd = descriptorOf(socket);
-  if (fd === undefined || socket.remoteAddress === undefined) return;
-  const family = familyOf(requireIp(socket.remoteAddress));
+/** Prepares a listening socket for setAcceptedMinTtl: the SYN of a connection is kept until somebody asks for it. */
+export function prepareForMinTtl(fd: number, family: IpFamily): void {
+  // The SYN+ACK leaves before anybody knows whose connection it is, and a peer with GTSM wants 255 of it, too.
   setTtl(fd, family, 255);
+  sysSetsockopt(fd, IPPROTO_TCP, TCP_SAVE_SYN, int32(1));
+}
+
+/**
+ * GTSM on an accepted connection. False when its SYN came from further away: what arrived between the handshake and
+ * this call was let in by the kernel, so the socket option alone would come too late.
+ */
+export function setAcceptedMinTtl(socket: Socket, minTtl: number): boolean {
+  const fd = descriptorOf(socket);
+  if (fd === undefined || socket.remoteAddress === undefined) return false;
+  const family = familyOf(requireIp(socket.remoteAddress));
   setMinTtl(fd, family, minTtl);
+  const syn = Buffer.alloc(256);
+  const length = tryGetsockopt(fd, IPPROTO_TCP, TCP_SAVED_SYN, syn);
+  const ttl = syn[family === 4 ? 8 : 7]!;
+  return length > 8 && ttl >= minTtl;
 }

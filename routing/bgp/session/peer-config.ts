@@ -60,6 +60,8 @@ export const BGP_PORT = 179;
 /** What a running session cannot change: when this text differs, the session is reset; everything else is live. */
 export function sessionKey(config: PeerConfig): string {
   const {
+    name,
+    reflectorClient,
     importPolicy,
     exportPolicy,
     maxPrefixes,

@@ -4,7 +4,12 @@ import { createServer, Socket } from 'node:net';
 import { familyOf, requireIp } from '../../../src/lib/ip.ts';
 import { boundPort, listenTcp } from '../../../src/linux/listen.ts';
 import type { Netns } from '../../../src/linux/netns.ts';
-import { openTcpSocket, setAcceptedMinTtl, setTcpMd5 } from '../../../src/linux/socket-options.ts';
+import {
+  openTcpSocket,
+  prepareForMinTtl,
+  setAcceptedMinTtl,
+  setTcpMd5,
+} from '../../../src/linux/socket-options.ts';
 import type { ConnectOptions, Listener, ListenOptions, Transport } from './transport.ts';
 
 const MAX_TTL = 255;
@@ -19,6 +24,7 @@ export class TcpTransport implements Transport {
   async listen(options: ListenOptions): Promise<Listener> {
     const namespace = this.#netns === undefined ? {} : { netns: this.#netns };
     const fd = listenTcp({ ...namespace, address: options.address, port: options.port });
+    prepareForMinTtl(fd, familyOf(requireIp(options.address)));
     const port = boundPort(fd);
     const server = createServer({ noDelay: true }, options.onConnection);
     server.listen({ fd });
@@ -48,7 +54,7 @@ export class TcpTransport implements Transport {
     return socket;
   }
 
-  secureAccepted(socket: Socket, minTtl: number): void {
-    setAcceptedMinTtl(socket, minTtl);
+  secureAccepted(socket: Socket, minTtl: number): boolean {
+    return setAcceptedMinTtl(socket, minTtl);
   }
 }

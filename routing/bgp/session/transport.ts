@@ -30,6 +30,6 @@ export interface Transport {
   listen(options: ListenOptions): Promise<Listener>;
   /** A socket that is connecting; errors come as its events. */
   connect(options: ConnectOptions): Socket;
-  /** RFC 5082 on a connection that was accepted. */
-  secureAccepted(socket: Socket, minTtl: number): void;
+  /** RFC 5082 on a connection that was accepted; false when it comes from further away and must be closed. */
+  secureAccepted(socket: Socket, minTtl: number): boolean;
 }

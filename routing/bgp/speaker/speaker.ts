@@ -20,12 +20,13 @@ import { AttributeStore } from '../rib/attribute-store.ts';
 import type { PathSource } from '../rib/path-source.ts';
 import { Rib } from '../rib/rib.ts';
 import { Peer, type PeerHandler } from '../session/peer.ts';
-import { type PeerConfig, sessionKey } from '../session/peer-config.ts';
+import type { PeerConfig } from '../session/peer-config.ts';
 import { exportContextOf, importContextOf } from './contexts.ts';
 import { ExportGroups } from './export-groups.ts';
 import { type ImportContext, reimport } from './import.ts';
 import { Listeners } from './listeners.ts';
 import { LocRib } from './loc-rib.ts';
+import { matchPeers } from './match-peers.ts';
 import { Neighbour } from './neighbour.ts';
 import { adjacentNextHops, NextHops } from './next-hops.ts';
 import { BOTH_FAMILIES, localOpen } from './open.ts';
@@ -135,12 +136,17 @@ export class Speaker implements PeerHandler {
     const before = this.config;
     this.config = config;
     if (!this.#running) return;
-    const identity = (c: SpeakerConfig): string => `${c.asn} ${c.routerId} ${c.clusterId ?? ''}`;
+    const identity = (c: SpeakerConfig): string => `${c.asn} ${c.routerId}`;
     if (identity(before) !== identity(config))
       for (const name of [...this.neighbours.keys()]) this.#remove(name, CEASE.CONFIGURATION_CHANGE);
     await this.#listeners.apply(config.listen);
     this.#originated.apply(this.config.originate);
     this.#applyPeers();
+    if (before.clusterId !== config.clusterId)
+      for (const neighbour of this.neighbours.values()) {
+        this.#reimport(neighbour);
+        this.#regroup(neighbour);
+      }
   }
 
   /** Next hops may resolve otherwise now (a link went, an address came). */
@@ -210,16 +216,14 @@ export class Speaker implements PeerHandler {
   // --- neighbours -----------------------------------------------------------
 
   #applyPeers(): void {
-    const wanted = new Map(this.config.peers.map(peer => [peer.name, peer]));
-    for (const [name, neighbour] of [...this.neighbours]) {
-      const config = wanted.get(name);
-      if (neighbour.dynamic) continue;
-      if (config === undefined) this.#remove(name, CEASE.PEER_DECONFIGURED);
-      else if (sessionKey(config) !== sessionKey(neighbour.peer.config))
-        this.#remove(name, CEASE.CONFIGURATION_CHANGE);
-      else this.#update(neighbour, config);
-    }
-    for (const config of wanted.values()) if (!this.neighbours.has(config.name)) this.#add(config, false);
+    const configured = [...this.neighbours.values()].filter(({ dynamic }) => !dynamic);
+    const { gone, kept, fresh } = matchPeers(
+      configured.map(({ peer }) => peer.config),
+      this.config.peers,
+    );
+    for (const { name, subcode } of gone) this.#remove(name, subcode);
+    for (const { name, config } of kept) this.#update(this.neighbours.get(name)!, config);
+    for (const config of fresh) this.#add(config, false);
   }
 
   #add(config: PeerConfig, dynamic: boolean): Neighbour {
@@ -263,30 +267,54 @@ export class Speaker implements PeerHandler {
     this.#listeners.setPassword(neighbour.peer.config, false);
   }
 
-  /** Live changes: policies and limits. */
+  /** Live changes: name, policies, limits, and whether it is our client. */
   #update(neighbour: Neighbour, config: PeerConfig): void {
     const before = neighbour.peer.config;
     neighbour.peer.config = config;
-    const live = ({ importPolicy, allowOwnAs, enforceFirstAs }: PeerConfig): string =>
-      JSON.stringify([importPolicy, allowOwnAs, enforceFirstAs]);
-    if (neighbour.receiver !== undefined && live(before) !== live(config)) this.#reimport(neighbour);
     const { negotiated } = neighbour.peer;
-    if (negotiated !== undefined && JSON.stringify(before.bfd) !== JSON.stringify(config.bfd)) {
+    const differs = (of: (config: PeerConfig) => unknown): boolean =>
+      JSON.stringify(of(before)) !== JSON.stringify(of(config));
+    const otherSource = differs(({ name, reflectorClient }) => [name, reflectorClient === true]);
+    if (otherSource) this.#renew(neighbour, before.name);
+    if (otherSource || differs(one => [one.importPolicy, one.allowOwnAs, one.enforceFirstAs]))
+      this.#reimport(neighbour);
+    if (negotiated !== undefined && differs(({ bfd }) => bfd)) {
       this.#options.bfd?.unwatch(before.address);
       this.#watchPath(neighbour.peer);
     }
-    const outgoing = ({ exportPolicy, nextHopMode, sharedSubnets }: PeerConfig): string =>
-      JSON.stringify([exportPolicy, nextHopMode, sharedSubnets]);
-    if (negotiated !== undefined && outgoing(before) !== outgoing(config)) {
-      this.#groups.leave(neighbour, true);
-      this.#joinGroups(neighbour, negotiated, false);
+    if (differs(one => [one.exportPolicy, one.nextHopMode, one.sharedSubnets, one.reflectorClient === true]))
+      this.#regroup(neighbour);
+  }
+
+  /** The source of its paths is called otherwise, or is a client now: who is told of them is judged again. */
+  #renew(neighbour: Neighbour, before: string): void {
+    const { name, reflectorClient } = neighbour.peer.config;
+    this.neighbours.delete(before);
+    this.neighbours.set(name, neighbour);
+    neighbour.source = { ...neighbour.source, name, reflectorClient: reflectorClient === true };
+    this.sources[neighbour.index] = neighbour.source;
+    for (const family of FAMILIES) {
+      const rib = this.ribs[family];
+      rib.forEachPath(path => {
+        if (rib.source[path] === neighbour.index) rib.touch(rib.netOf[path]!);
+      });
     }
+  }
+
+  /** What it is told changed in kind: it hears of the differences. */
+  #regroup(neighbour: Neighbour): void {
+    const { negotiated } = neighbour.peer;
+    if (negotiated === undefined) return;
+    // Chosen paths must be current.
+    this.#flush();
+    this.#groups.move(neighbour, negotiated, exportContextOf(this.config, neighbour, negotiated));
   }
 
   /** Import policy changed: the paths are all there, unfiltered, so no refresh is needed. */
   #reimport(neighbour: Neighbour): void {
+    if (neighbour.receiver === undefined) return;
     const context = this.importContext(neighbour);
-    neighbour.receiver!.context = context;
+    neighbour.receiver.context = context;
     for (const family of FAMILIES) reimport(this.ribs[family], context);
   }
 
@@ -299,7 +327,14 @@ export class Speaker implements PeerHandler {
       return;
     }
     const { ttlSecurityHops } = neighbour.peer.config;
-    if (ttlSecurityHops !== undefined) this.#options.transport.secureAccepted(socket, 256 - ttlSecurityHops);
+    if (
+      ttlSecurityHops !== undefined &&
+      !this.#options.transport.secureAccepted(socket, 256 - ttlSecurityHops)
+    ) {
+      this.#log.warn({ address, ttlSecurityHops }, 'connection from further away than TTL security allows');
+      socket.on('error', () => undefined).destroy();
+      return;
+    }
     neighbour.peer.accept(socket);
   }
 
@@ -395,7 +430,7 @@ export class Speaker implements PeerHandler {
     const negotiated = neighbour.receiver?.negotiated;
     neighbour.receiver = undefined;
     this.#options.bfd?.unwatch(peer.config.address);
-    this.#groups.leave(neighbour, false);
+    this.#groups.leave(neighbour);
     neighbour.ended(end, negotiated);
     if (neighbour.dynamic && this.#running)
       setImmediate(() => {
