@@ -82,10 +82,12 @@ export class AddPathOut implements RouteExporter {
     if (after !== undefined) member.send(after);
   }
 
-  withdrawAll(member: GroupMember): void {
+  /** Path identifiers are this group's own: everything is taken back. */
+  handOver(member: GroupMember): readonly number[] {
     for (const [net, paths] of this.#told)
       for (const [id, { source }] of paths)
         if (source !== member.sourceIndex) this.#withdraw([member], net, id);
+    return [];
   }
 
   endOfRib(member: GroupMember): void {

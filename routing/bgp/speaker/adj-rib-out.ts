@@ -95,11 +95,12 @@ export class AdjRibOut implements RouteExporter {
   }
 
   /** A session came up: it gets the whole table, then End-of-RIB unless that is held back. */
-  join(member: GroupMember, endOfRib: boolean): void {
+  join(member: GroupMember, endOfRib: boolean, told: readonly number[] = []): void {
     const state: MemberState = { member, pending: new Set(), owesEndOfRib: endOfRib, after: undefined };
     if (this.#members.size === 0) this.#fill();
     this.#members.set(member, state);
     this.#queueAll(state);
+    for (const net of told) state.pending.add(net);
     this.drain(member);
   }
 
@@ -122,15 +123,12 @@ export class AdjRibOut implements RouteExporter {
     return (this.#members.get(member)?.pending.size ?? 0) > 0;
   }
 
-  /** Takes back everything this member was told. */
-  withdrawAll(member: GroupMember): void {
-    const told: number[] = [];
+  /** What the next group has of it replaces it there; the rest is withdrawn there. */
+  handOver(member: GroupMember): readonly number[] {
+    const told = new Set(this.#members.get(member)?.pending);
     for (let net = 0; net < this.#entry.length; net++)
-      if (this.announcedTo(member, net) !== undefined) told.push(net);
-    this.#load(told);
-    const chunks = new ChunkList();
-    encodeWithdrawals(this.#batch, this.#send, this.#scratch, message => chunks.add(message));
-    for (const chunk of chunks.finish()) member.send(chunk);
+      if (this.announcedTo(member, net) !== undefined) told.add(net);
+    return [...told];
   }
 
   /** Sends End-of-RIB once everything before it is out (RFC 4724 section 4.1). */

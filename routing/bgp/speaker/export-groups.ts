@@ -11,6 +11,9 @@ import type { Neighbour } from './neighbour.ts';
 import type { NextHops } from './next-hops.ts';
 import type { RouteExporter } from './route-exporter.ts';
 
+/** Peers with the same context and the same way of encoding are told the same. */
+const keyOf = (context: ExportContext, { send }: Negotiated): string => JSON.stringify([context, send]);
+
 export class ExportGroups {
   readonly #ribs: Readonly<Record<Family, Rib>>;
   readonly #sources: readonly (PathSource | undefined)[];
@@ -34,36 +37,52 @@ export class ExportGroups {
   }
 
   join(neighbour: Neighbour, negotiated: Negotiated, context: ExportContext, endOfRib: boolean): void {
-    const key = JSON.stringify([context, negotiated.send]);
-    for (const family of negotiated.families) {
-      let group = this.#groups[family].get(key);
-      if (group === undefined) {
-        const options = {
-          rib: this.#ribs[family],
-          sources: this.#sources,
-          nextHops: this.#nextHops,
-          context,
-          send: negotiated.send,
-          scratch: this.#scratch,
-          batch: this.#batch,
-        };
-        group = addPathOf(negotiated.send, family) ? new AddPathOut(options) : new AdjRibOut(options);
-        this.#groups[family].set(key, group);
-      }
-      neighbour.groups.set(family, group);
-      group.join(neighbour.member, endOfRib);
+    for (const family of negotiated.families)
+      this.#enter(neighbour, { family, negotiated, context }).join(neighbour.member, endOfRib);
+  }
+
+  leave(neighbour: Neighbour): void {
+    for (const [family, group] of neighbour.groups) this.#exit(neighbour, family, group);
+    neighbour.groups.clear();
+  }
+
+  /** The peer is told otherwise from now on, within its session: what is the same for it is not taken back first. */
+  move(neighbour: Neighbour, negotiated: Negotiated, context: ExportContext): void {
+    for (const [family, group] of [...neighbour.groups]) {
+      if (this.#groups[family].get(keyOf(context, negotiated)) === group) continue;
+      const told = group.handOver(neighbour.member);
+      this.#exit(neighbour, family, group);
+      this.#enter(neighbour, { family, negotiated, context }).join(neighbour.member, false, told);
     }
   }
 
-  /** With `withdraw` the peer is told that everything is gone, for a change of group within a session. */
-  leave(neighbour: Neighbour, withdraw: boolean): void {
-    for (const [family, group] of neighbour.groups) {
-      if (withdraw) group.withdrawAll(neighbour.member);
-      group.leave(neighbour.member);
-      if (group.memberCount > 0) continue;
-      for (const [key, one] of this.#groups[family]) if (one === group) this.#groups[family].delete(key);
+  #enter(
+    neighbour: Neighbour,
+    { family, negotiated, context }: { family: Family; negotiated: Negotiated; context: ExportContext },
+  ): RouteExporter {
+    const key = keyOf(context, negotiated);
+    let group = this.#groups[family].get(key);
+    if (group === undefined) {
+      const options = {
+        rib: this.#ribs[family],
+        sources: this.#sources,
+        nextHops: this.#nextHops,
+        context,
+        send: negotiated.send,
+        scratch: this.#scratch,
+        batch: this.#batch,
+      };
+      group = addPathOf(negotiated.send, family) ? new AddPathOut(options) : new AdjRibOut(options);
+      this.#groups[family].set(key, group);
     }
-    neighbour.groups.clear();
+    neighbour.groups.set(family, group);
+    return group;
+  }
+
+  #exit(neighbour: Neighbour, family: Family, group: RouteExporter): void {
+    group.leave(neighbour.member);
+    if (group.memberCount > 0) return;
+    for (const [key, one] of this.#groups[family]) if (one === group) this.#groups[family].delete(key);
   }
 
   /** Tells all peers of the nets that changed; true when every one of them was told already. */

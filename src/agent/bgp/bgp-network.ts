@@ -15,6 +15,7 @@ import {
   tunnelState,
 } from '../../../routing/bgp/calico/encapsulation.ts';
 import type { CalicoInput } from '../../../routing/bgp/calico/input.ts';
+import { calicoNode, nodeAddress } from '../../../routing/bgp/calico/node-info.ts';
 import { type BgpPlan, describePlan, planBgp } from '../../../routing/bgp/calico/plan.ts';
 import { type Pool, readPools } from '../../../routing/bgp/calico/pools.ts';
 import type {
@@ -27,6 +28,7 @@ import type {
   IPPool,
   IPReservation,
 } from '../../../routing/bgp/calico/types.ts';
+import type { PeerConfig } from '../../../routing/bgp/session/peer-config.ts';
 import { TcpTransport } from '../../../routing/bgp/session/tcp.ts';
 import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
 import type { SpeakerConfig } from '../../../routing/bgp/speaker/speaker-config.ts';
@@ -50,6 +52,7 @@ import type { ServicesFeed } from '../services-feed.ts';
 import { NodeAddresses } from './address-source.ts';
 import { IpamGarbageCollector } from './garbage-collector.ts';
 import { apiIpamStore } from './ipam-store.ts';
+import { LingeringPeers } from './lingering-peers.ts';
 import { bgpMetrics, lookingGlass, nodeStatusBody } from './looking-glass.ts';
 import { addressAnnotations } from './node-addresses.ts';
 import { NodeStatusWriter } from './node-status.ts';
@@ -103,6 +106,8 @@ export class BgpNetwork implements PodNetwork {
   readonly #secrets: PeerSecrets;
   readonly #statuses: NodeStatusWriter;
   readonly #bfd: BfdEndpoint;
+  readonly #lingering = new LingeringPeers();
+  #lingerTimer: NodeJS.Timeout | undefined;
 
   constructor(parts: BgpNetworkParts) {
     this.#parts = parts;
@@ -200,6 +205,7 @@ export class BgpNetwork implements PodNetwork {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#planning);
+    clearTimeout(this.#lingerTimer);
     this.#garbage.stop();
     this.#secrets.stop();
     await Promise.all([this.#statuses, ...this.#informers].map(part => part.stop()));
@@ -251,8 +257,9 @@ export class BgpNetwork implements PodNetwork {
           planPoolRules(plan.pools, this.#families()),
           waysToPeers(plan),
         );
-        if (this.#speaker === undefined) await this.#begin(plan.config);
-        else await this.#speaker.configure(plan.config);
+        const config = { ...plan.config, peers: this.#peersOf(plan.config, input) };
+        if (this.#speaker === undefined) await this.#begin(config);
+        else await this.#speaker.configure(config);
         this.#reshape(encapsulation);
         this.#openForPods(plan.pools);
       }
@@ -260,6 +267,17 @@ export class BgpNetwork implements PodNetwork {
     } catch (error) {
       this.#log.error({ error }, 'the BGP plan could not be applied; it is tried again with the next change');
     }
+  }
+
+  #peersOf({ peers: planned }: SpeakerConfig, { nodes }: CalicoInput): readonly PeerConfig[] {
+    const present = nodes.map(calicoNode);
+    const isNode = (address: string): boolean =>
+      present.some(node => nodeAddress(node, 4) === address || nodeAddress(node, 6) === address);
+    const { peers, againInMs } = this.#lingering.apply(planned, isNode, performance.now());
+    clearTimeout(this.#lingerTimer);
+    if (againInMs !== undefined)
+      this.#lingerTimer = setTimeout(() => this.#planSoon(), Math.max(0, againInMs)).unref();
+    return peers;
   }
 
   /** Routes follow the pools' encapsulation and the peers' tunnel addresses, though BGP tells nothing new. */
