@@ -7,6 +7,7 @@ import { formatCidr } from '../src/lib/cidr.ts';
 import { errorMessage, PodwireError } from '../src/lib/errors.ts';
 import { type Problem, problemKey } from '../src/lib/problem.ts';
 import type { Logger } from '../src/observe/log.ts';
+import type { NftTable } from './nft/masquerade.ts';
 import { DEFAULT_NODE_RULES, leaseRules, type NodeRules, type OverlayPlan, OverlayPlanner } from './plan.ts';
 import { DEFAULT_ANNOTATION_PREFIX, type LeaseRules, leaseKey, readLease } from './subnet/annotations.ts';
 import { type NetConf, underlayConflict } from './subnet/net-conf.ts';
@@ -27,6 +28,8 @@ export interface OverlayOptions {
   rules?: Partial<NodeRules>;
   /** The whole desired state of room `overlay`, each time it changed. */
   setDesired: (state: KernelState) => void;
+  /** The rules as nftables, each time they changed; none unless net-conf has EnableNFTables. */
+  setNftables?: (tables: readonly NftTable[]) => void;
   /** Sends a strategic merge patch to `nodes/<nodeName>/status`; a rejection is retried. */
   patchNode: (patch: NodeStatusPatch) => Promise<void>;
   /** subnet.env, each time it changed. */
@@ -74,6 +77,7 @@ export class Overlay {
   #nodeKey: string | undefined;
   #status: OverlayStatus = { ready: false, reason: 'no nodes seen yet', peers: [], problems: [] };
   #desired: KernelState = {};
+  #nftables: readonly NftTable[] | undefined;
   #reported = new Set<string>();
   #lastEnv = '';
   #dirty = false;
@@ -184,6 +188,8 @@ export class Overlay {
     this.#status = { ready: true, self, peers: plan.peers, problems, mtuBytes: plan.mtuBytes };
     this.#desired = keepUnchanged(this.#desired, plan.state);
     this.#options.setDesired(this.#desired);
+    if (plan.nftables !== this.#nftables) this.#options.setNftables?.(plan.nftables);
+    this.#nftables = plan.nftables;
     log?.debug({ peers: plan.peers.length, problems: problems.length }, 'overlay planned');
     this.#report(problems);
     this.#emitSubnetEnv(self, plan.mtuBytes);

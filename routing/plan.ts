@@ -2,12 +2,13 @@
 // goes through here; forwarding, masquerade and forward rules are the same for all of them. Pure: it opens no socket and
 // reads no clock. It remembers what it planned, so that one changed node costs what concerns that node; all at once
 // (planOverlay) or one by one, the answer is the same.
-import type { KernelState } from '../src/kernel/state.ts';
+import type { KernelState, SysctlState } from '../src/kernel/state.ts';
 import { type Cidr, formatCidr } from '../src/lib/cidr.ts';
 import { PodwireError } from '../src/lib/errors.ts';
 import type { Problem } from '../src/lib/problem.ts';
 import { planHostGwPeer } from './hostgw/plan.ts';
 import { ipipMtu, planIpipDevice, planIpipPeer } from './ipip/plan.ts';
+import { type NftTable, planNftTable } from './nft/masquerade.ts';
 import type { LeaseRules, NodeLease } from './subnet/annotations.ts';
 import { planMasquerade } from './subnet/masquerade.ts';
 import { type NetConf, networkOf } from './subnet/net-conf.ts';
@@ -30,6 +31,8 @@ export const DEFAULT_NODE_RULES: NodeRules = { masquerade: true, forward: true, 
 
 export interface OverlayPlan {
   state: KernelState;
+  /** The rules, where net-conf wants them as nftables; they are not in `state` then. */
+  nftables: NftTable[];
   peers: Peer[];
   problems: Problem[];
   /** What the pods' links may carry. */
@@ -48,17 +51,12 @@ export function leaseRules(config: NetConf, prefix: string): LeaseRules {
   };
 }
 
-function planNode(self: Self, rules: NodeRules): KernelState {
-  return {
-    sysctls: self.families.map(({ family }) =>
-      family === 4
-        ? { path: 'net/ipv4/ip_forward', value: '1' }
-        : { path: 'net/ipv6/conf/all/forwarding', value: '1' },
-    ),
-    xtables: self.families.flatMap(({ family, network, subnet }) =>
-      planMasquerade({ family, network: formatCidr(network), subnet: formatCidr(subnet), ...rules }),
-    ),
-  };
+function planSysctls(self: Self): SysctlState[] {
+  return self.families.map(({ family }) =>
+    family === 4
+      ? { path: 'net/ipv4/ip_forward', value: '1' }
+      : { path: 'net/ipv6/conf/all/forwarding', value: '1' },
+  );
 }
 
 /** What is the same whoever the peers are. */
@@ -67,9 +65,14 @@ function planBase(
   config: NetConf,
   underlay: Underlay,
   rules: NodeRules,
-): { state: KernelState; mtuBytes: number } {
-  const { backend } = config;
-  const node = planNode(self, rules);
+): { state: KernelState; nftables: NftTable[]; mtuBytes: number } {
+  const { backend, enableNftables } = config;
+  const inputs = self.families.map(({ family, network, subnet }) => ({
+    family,
+    network: formatCidr(network),
+    subnet: formatCidr(subnet),
+    ...rules,
+  }));
   const device =
     backend.type === 'vxlan'
       ? planVxlanDevices(self, backend, underlay)
@@ -82,8 +85,12 @@ function planBase(
       : backend.type === 'ipip'
         ? ipipMtu(underlay)
         : underlay.mtuBytes;
-  const sysctls = [...(node.sysctls ?? []), ...(device.sysctls ?? [])];
-  return { state: { ...device, sysctls, xtables: node.xtables }, mtuBytes };
+  const sysctls = [...planSysctls(self), ...(device.sysctls ?? [])];
+  return {
+    state: { ...device, sysctls, xtables: enableNftables ? [] : inputs.flatMap(planMasquerade) },
+    nftables: enableNftables ? inputs.map(planNftTable) : [],
+    mtuBytes,
+  };
 }
 
 function wayPlanner({ families }: Self, { backend }: NetConf, underlay: Underlay): WayPlanner {
@@ -145,6 +152,7 @@ export class OverlayPlanner {
     ways.change(gone, come);
     return {
       state: { ...base.state, ...ways.state() },
+      nftables: base.nftables,
       peers: ways.peers,
       problems: [...selection.problems, ...ways.problems],
       mtuBytes: base.mtuBytes,

@@ -35,6 +35,8 @@ export interface FlanneldOptions {
   publicIp?: string;
   publicIpv6?: string;
   rules: NodeRules;
+  /** --iptables-resync: how often iptables and nftables rules are compared, beside what notifications tell. */
+  rulesResyncMs: number;
   /** --ip-blackhole-route */
   blackholeRoute: boolean;
   health?: { address: string; port: number };

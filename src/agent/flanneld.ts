@@ -10,6 +10,7 @@
 import { mkdirSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { dirname } from 'node:path';
+import { NftKeeper } from '../../routing/nft/keeper.ts';
 import { Overlay, type OverlayStatus } from '../../routing/overlay.ts';
 import { ANNOTATION, annotationKey, DEFAULT_ANNOTATION_PREFIX } from '../../routing/subnet/annotations.ts';
 import { type NetConf, networkOf } from '../../routing/subnet/net-conf.ts';
@@ -48,6 +49,7 @@ export class Flanneld {
   readonly #netns = Netns.current();
   readonly #source: SubnetSource;
   readonly #reconciler: KernelReconciler;
+  readonly #nftables: NftKeeper;
   readonly #health = new Health();
   readonly #registry = createRegistry({ process: true });
   readonly #metrics: OverlayMetrics;
@@ -57,7 +59,7 @@ export class Flanneld {
   #reporter: OverlayReporter | undefined;
   #healthServer: Server | undefined;
   #admin: AdminServer | undefined;
-  #repairs: Repair[] = [];
+  #repairs: string[] = [];
   #repairTimer: NodeJS.Timeout | undefined;
   #envWritten = false;
   #kernelProblem: string | undefined;
@@ -73,12 +75,19 @@ export class Flanneld {
       rooms: ['overlay'],
       log: createLogger({ component: 'kernel' }),
       onRepair: repair => this.#repaired(repair),
+      xtablesIntervalMs: options.rulesResyncMs,
+    });
+    this.#nftables = new NftKeeper({
+      netns: this.#netns,
+      verifyIntervalMs: options.rulesResyncMs,
+      onRepair: text => this.#repaired({ action: 'change', kind: 'nftables', text }),
+      log: createLogger({ component: 'nftables' }),
     });
     this.#metrics = new OverlayMetrics(this.#registry, () => this.#status());
     this.#health.add('subnets', () => this.#source.problem(), true);
     this.#health.add('overlay', () => (this.#status().ready ? undefined : this.#status().reason), true);
     this.#health.add('underlay', () => this.#underlay?.problem, true);
-    this.#health.add('kernel', () => this.#kernelProblem, true);
+    this.#health.add('kernel', () => this.#kernelProblem ?? this.#nftables.problem, true);
     this.#health.add('subnet-file', () => (this.#envWritten ? undefined : 'not written yet'), true);
   }
 
@@ -111,6 +120,7 @@ export class Flanneld {
       annotationPrefix: prefix,
       rules: this.#options.rules,
       setDesired: state => this.#setDesired(state),
+      setNftables: tables => this.#nftables.set(tables),
       patchNode: patch => this.#source.publish(patch),
       onSubnetEnv: env => void this.#writeSubnetEnv(env),
       onProblems: problems => this.#refused(problems),
@@ -137,6 +147,7 @@ export class Flanneld {
     clearTimeout(this.#confirmTimer);
     this.#overlay?.stop();
     this.#underlay?.stop();
+    this.#nftables.stop();
     clearTimeout(this.#repairTimer);
     this.#healthServer?.closeAllConnections();
     this.#healthServer?.close();
@@ -258,14 +269,14 @@ export class Flanneld {
     }
   }
 
-  #repaired(repair: Repair): void {
+  #repaired(repair: { action: Repair['action']; kind: string; text: string }): void {
     this.#metrics.repaired(repair);
-    this.#repairs.push(repair);
+    this.#repairs.push(repair.text);
     this.#repairTimer ??= setTimeout(() => {
       this.#repairTimer = undefined;
       const repairs = this.#repairs;
       this.#repairs = [];
-      const named = repairs.slice(0, REPAIRS_NAMED).map(({ text }) => text);
+      const named = repairs.slice(0, REPAIRS_NAMED);
       if (repairs.length > named.length) named.push(`${repairs.length - named.length} more`);
       const node = this.#source.nodeObject(this.#nodeName);
       if (node)

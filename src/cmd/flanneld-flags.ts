@@ -43,7 +43,7 @@ export const FLANNELD_FLAGS = {
   'iptables-resync': {
     kind: 'integer',
     value: 5,
-    help: 'accepted and not needed: changed rules are noticed and mended at once',
+    help: 'seconds between two comparisons of the iptables or nftables rules; most changes are noticed at once',
   },
   'ip-blackhole-route': { kind: 'boolean', help: "add a blackhole route for this node's pod CIDR" },
   'healthz-ip': { kind: 'string', value: '0.0.0.0', help: 'address of /healthz, /readyz and /metrics' },
@@ -81,6 +81,8 @@ export const FLANNELD_FLAGS = {
 
 export type FlanneldFlags = FlagValues<typeof FLANNELD_FLAGS>;
 
+/** Of setInterval. */
+const MAX_RESYNC_SECONDS = 2_147_483;
 const MAX_RENEW_MARGIN_MINUTES = 24 * 60 - 1;
 
 /** Go's `(?i)` at the beginning of a pattern is a flag of JavaScript's. */
@@ -166,6 +168,9 @@ export function readFlanneldOptions(
   const canReach = checkAddress('iface-can-reach', flags['iface-can-reach'], [4, 6], problems);
   const publicIp = checkAddress('public-ip', flags['public-ip'], [4], problems);
   const publicIpv6 = checkAddress('public-ipv6', flags['public-ipv6'], [6], problems);
+  const resync = flags['iptables-resync'];
+  if (resync < 1 || resync > MAX_RESYNC_SECONDS)
+    problems.push(`--iptables-resync: ${resync} is not from 1 to ${MAX_RESYNC_SECONDS} seconds`);
   const port = flags['healthz-port'];
   if (port < 0 || port > 65_535) problems.push(`--healthz-port: ${port} is not a port`);
   const address = checkAddress('healthz-ip', flags['healthz-ip'], [4, 6], problems) ?? '0.0.0.0';
@@ -182,6 +187,7 @@ export function readFlanneldOptions(
       forward: flags['iptables-forward-rules'],
       randomFully: !flags['ip-masq-fully-random-disable'],
     },
+    rulesResyncMs: resync * 1000,
     blackholeRoute: flags['ip-blackhole-route'],
     ...(port > 0 ? { health: { address, port } } : {}),
     ...(flags['admin-socket'] === '' ? {} : { adminSocket: flags['admin-socket'] }),

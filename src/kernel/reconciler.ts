@@ -11,41 +11,19 @@ import { NETLINK_ROUTE } from '../codec/netlink/constants.ts';
 import { decodeRouteEvent } from '../codec/netlink/event.ts';
 import type { NetlinkMessage } from '../codec/netlink/message.ts';
 import { errorMessage, PodwireError } from '../lib/errors.ts';
-import type { IptablesBackend, IptablesChoice } from '../linux/iptables.ts';
+import type { IptablesChoice } from '../linux/iptables.ts';
 import { NetlinkMonitor } from '../linux/netlink-monitor.ts';
-import type { Netns } from '../linux/netns.ts';
 import type { Logger } from '../observe/log.ts';
 import { DesiredIndex } from './desired.ts';
 import { describeOperation, type Operation } from './diff.ts';
 import { bringsLink, DRIFT_GROUPS, driftOf } from './drift.ts';
 import { KINDS, type Kind, NETLINK_KINDS, XTABLES_KINDS } from './objects.ts';
+import type { KernelReconcilerOptions, Repair } from './reconciler-options.ts';
 import { type Failure, KernelSession } from './session.ts';
 import type { KernelState } from './state.ts';
 import { XtablesWatch } from './xtables-watch.ts';
 
-/** Something that was not as desired though nobody here had changed it, and was mended. */
-export interface Repair {
-  action: Operation['action'];
-  kind: Kind;
-  key: string;
-  /** `add route 10.244.1.0/24 via …`. */
-  text: string;
-  /** Who wants it so; nobody, when it was removed. */
-  rooms: readonly string[];
-}
-
-export interface KernelReconcilerOptions {
-  netns?: Netns;
-  /** The rooms that will speak, in order of precedence. Nothing found is removed before all of them have. */
-  rooms?: readonly string[];
-  /** For the lock of legacy iptables. */
-  lockDirectory?: string;
-  iptablesBackend?: IptablesBackend;
-  log: Logger;
-  /** Between two full comparisons with the kernel; 30 s unless told. */
-  verifyIntervalMs?: number;
-  onRepair?: (repair: Repair) => void;
-}
+export type { KernelReconcilerOptions, Repair } from './reconciler-options.ts';
 
 const VERIFY_INTERVAL_MS = 30_000;
 const RETRY_MIN_MS = 100;
@@ -90,7 +68,7 @@ export class KernelReconciler {
   #retryDelayMs = RETRY_MIN_MS;
   #retryTimer: NodeJS.Timeout | undefined;
   #driftTimer: NodeJS.Timeout | undefined;
-  #verifyTimer: NodeJS.Timeout | undefined;
+  #intervals: NodeJS.Timeout[] = [];
   #scheduled: NodeJS.Immediate | undefined;
 
   constructor(options: KernelReconcilerOptions) {
@@ -183,12 +161,9 @@ export class KernelReconciler {
       onChange: () => this.#drift(XTABLES_KINDS),
       onError: error => this.#log.error({ err: errorMessage(error) }, 'iptables rules cannot be watched'),
     });
-    const interval = this.#options.verifyIntervalMs ?? VERIFY_INTERVAL_MS;
-    this.#verifyTimer = setInterval(() => {
-      this.#suspect(KINDS);
-      this.#schedule();
-    }, interval);
-    this.#verifyTimer.unref();
+    const { verifyIntervalMs = VERIFY_INTERVAL_MS, xtablesIntervalMs } = this.#options;
+    this.#compareEvery(verifyIntervalMs, KINDS);
+    if (xtablesIntervalMs !== undefined) this.#compareEvery(xtablesIntervalMs, XTABLES_KINDS);
     signal?.addEventListener('abort', () => void this.stop(), { once: true });
     this.#suspect(KINDS);
     this.#schedule();
@@ -202,7 +177,7 @@ export class KernelReconciler {
     this.#session = undefined;
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#driftTimer);
-    clearInterval(this.#verifyTimer);
+    for (const interval of this.#intervals.splice(0)) clearInterval(interval);
     if (this.#scheduled !== undefined) clearImmediate(this.#scheduled);
     this.#scheduled = undefined;
     this.#monitor?.close();
@@ -233,6 +208,14 @@ export class KernelReconciler {
 
   #suspect(kinds: readonly Kind[]): void {
     for (const kind of kinds) this.#suspects.add(kind);
+  }
+
+  #compareEvery(ms: number, kinds: readonly Kind[]): void {
+    const again = (): void => {
+      this.#suspect(kinds);
+      this.#schedule();
+    };
+    this.#intervals.push(setInterval(again, ms).unref());
   }
 
   #schedule(): void {

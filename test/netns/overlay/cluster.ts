@@ -1,6 +1,7 @@
 // A cluster for the overlay's tests: hosts on one underlay (or behind a router), each with a bridge and a pod, an Overlay
 // and a reconciler; Node objects in a map that stands for the API server.
 
+import { NftKeeper } from '../../../routing/nft/keeper.ts';
 import { Overlay, type OverlayOptions } from '../../../routing/overlay.ts';
 import type { NetConf } from '../../../routing/subnet/net-conf.ts';
 import type { NodeStatusPatch } from '../../../routing/subnet/self.ts';
@@ -48,6 +49,9 @@ export class OverlayCluster {
   #ports = 0;
   readonly hosts: OverlayHost[] = [];
   readonly nodes = new Map<string, Node>();
+  /** Of nftables rules, by host. */
+  readonly keepers = new Map<string, NftKeeper>();
+  readonly nftRepairs: string[] = [];
 
   constructor(room: string, config: NetConf, rules?: OverlayOptions['rules']) {
     this.#rules = rules;
@@ -134,9 +138,24 @@ export class OverlayCluster {
       underlay: { link: 'eth0', addresses, mtuBytes: 1500 },
       rules: this.#rules,
       setDesired: state => reconciler.setDesired('overlay', state),
+      setNftables: tables => this.#keeper(name, host).set(tables),
       patchNode: async patch => this.#patch(name, patch),
     });
     return { overlay, reconciler };
+  }
+
+  /** Only where net-conf wants nftables. */
+  #keeper(name: string, host: LabNamespace): NftKeeper {
+    const there = this.keepers.get(name);
+    if (there !== undefined) return there;
+    const made = new NftKeeper({
+      netns: host.netns,
+      verifyIntervalMs: 30_000,
+      log: silentLogger(),
+      onRepair: text => this.nftRepairs.push(text),
+    });
+    this.keepers.set(name, made);
+    return made;
   }
 
   /** The agent died and comes back: a new Overlay and reconciler over the same kernel. */
@@ -185,6 +204,7 @@ export class OverlayCluster {
       host.overlay.stop();
       await host.reconciler.stop();
     }
+    for (const keeper of this.keepers.values()) keeper.stop();
     this.lab.close();
   }
 }

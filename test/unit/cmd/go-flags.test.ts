@@ -54,19 +54,37 @@ test("the flags of flannel's DaemonSet", () => {
   assert.equal(options.subnetFile, '/run/flannel/subnet.env');
 });
 
+test("the rules' flags: which, and how often they are compared", () => {
+  const read = (...flags: string[]) => {
+    const { values, problems } = parseGoFlags(FLANNELD_FLAGS, ['--kube-subnet-mgr', ...flags]);
+    const { rules, rulesResyncMs } = readFlanneldOptions(values, { NODE_NAME: 'n' }, problems);
+    return { ...rules, rulesResyncMs };
+  };
+  const plain = { masquerade: false, forward: true, randomFully: true, rulesResyncMs: 5000 };
+  assert.deepEqual(read(), plain);
+  assert.deepEqual(read('--ip-masq', '--ip-masq-fully-random-disable', '--iptables-resync=7'), {
+    masquerade: true,
+    forward: true,
+    randomFully: false,
+    rulesResyncMs: 7000,
+  });
+  assert.deepEqual(read('--iptables-forward-rules=false'), { ...plain, forward: false });
+});
+
 test('options that contradict or mean nothing are refused together', () => {
   const argv = [
     '--etcd-endpoints=ftp://x',
     '--etcd-certfile=c',
     '--subnet-lease-renew-margin=2000',
     '--public-ip=::1',
+    '--iptables-resync=0',
   ];
   const { values, problems } = parseGoFlags(FLANNELD_FLAGS, argv);
   assert.throws(
     () => readFlanneldOptions(values, {}, problems),
     (error: Error) =>
-      ['public-ip', 'etcd-endpoints', 'etcd-certfile', 'subnet-lease-renew-margin'].every(part =>
-        error.message.includes(part),
+      ['public-ip', 'etcd-endpoints', 'etcd-certfile', 'subnet-lease-renew-margin', 'iptables-resync'].every(
+        part => error.message.includes(part),
       ),
   );
 });
