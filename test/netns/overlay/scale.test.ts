@@ -2,10 +2,12 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { Overlay } from '../../../routing/overlay.ts';
 import { parseNetConf } from '../../../routing/subnet/net-conf.ts';
 import { NEXTHOP_OBJECTS_FROM } from '../../../routing/way-table.ts';
 import { KernelReconciler, type Repair } from '../../../src/kernel/reconciler.ts';
+import { parseIpv4Number } from '../../../src/lib/ip.ts';
 import { Ethtool } from '../../../src/linux/ethtool.ts';
 import { silentLogger } from '../../../src/observe/log.ts';
 import { type LabNamespace, NetnsLab, SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
@@ -51,17 +53,34 @@ after(async () => {
   lab.close();
 });
 
-function held(): { routes: number; nexthops: number } {
-  return {
-    routes: host.rt.listRoutes({ protocol: 213 }).length,
-    nexthops: host.rt.listNexthops().filter(nexthop => nexthop.protocol === 213).length,
-  };
+/** Routes and next hops in full: a moved next hop changes no number. */
+function held(): string[] {
+  const routes = host.rt
+    .listRoutes({ protocol: 213 })
+    .map(({ destination, nexthopId }) => `${destination} nhid ${nexthopId}`);
+  const nexthops = host.rt
+    .listNexthops()
+    .flatMap(({ protocol, id, gateway, onlink }) =>
+      protocol === 213 ? `id ${id} via ${gateway} onlink ${onlink}` : [],
+    );
+  return [...routes, ...nexthops].sort();
+}
+
+function wanted(count: number): string[] {
+  return Array.from({ length: count }, (_, n) => nthNode(n).spec!.podCIDR!)
+    .flatMap(subnet => {
+      const gateway = subnet.slice(0, subnet.indexOf('/'));
+      const id = parseIpv4Number(gateway);
+      return [`${subnet} nhid ${id}`, `id ${id} via ${gateway} onlink true`];
+    })
+    .sort();
 }
 
 async function assertHeld(count: number): Promise<void> {
   const from = performance.now();
-  while (held().routes !== count || held().nexthops !== count) {
-    if (performance.now() - from > 1500) assert.fail(JSON.stringify(held()));
+  const expected = wanted(count);
+  while (!isDeepStrictEqual(held(), expected)) {
+    if (performance.now() - from > 1500) assert.deepEqual(held(), expected);
     await sleep(20);
   }
   await reconciler.settled();
@@ -95,7 +114,8 @@ test(
     for (let n = NEXTHOP_OBJECTS_FROM - 10; n <= PEERS; n++) overlay.deleteNode(nthNode(n).metadata!.name!);
     overlay.flush();
     await reconciler.settled();
-    assert.deepEqual(held(), { routes: NEXTHOP_OBJECTS_FROM - 10, nexthops: 0 });
+    assert.equal(host.rt.listRoutes({ protocol: 213 }).length, NEXTHOP_OBJECTS_FROM - 10);
+    assert.deepEqual(host.rt.listNexthops(), []);
     assert.deepEqual(repairs, []);
   },
 );
