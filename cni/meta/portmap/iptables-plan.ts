@@ -61,7 +61,7 @@ export function planPortChains(
     family,
     chain,
     rules: mappings.flatMap(mapping => portRules(config, mapping, pod)),
-    entries: entryRules(config, mappings, family, hostPortComment(network, containerId), chain),
+    entries: entryRules(config, family, hostPortComment(network, containerId), chain),
     shared: [...(ownMark ? markChains(config.markBit) : []), { chain: HOSTPORT_CHAIN, rules: [] }],
     jumps,
     mappings,
@@ -79,13 +79,9 @@ function markChains(bit: number): PortChainPlan['shared'] {
   ];
 }
 
-function entryRules(
-  config: PortmapConfig,
-  mappings: readonly PortMapping[],
-  family: 4 | 6,
-  comment: string,
-  chain: string,
-): string[] {
+/** All ports, as in the reference, though one with a host address of the other family leads to nothing in the chain. */
+function entryRules(config: PortmapConfig, family: 4 | 6, comment: string, chain: string): string[] {
+  const { mappings } = config;
   const protocols = [...new Set(mappings.map(one => one.protocol))].sort();
   return protocols.flatMap(protocol => {
     const ports = mappings.filter(one => one.protocol === protocol).map(one => one.hostPort);
