@@ -265,7 +265,7 @@ export class Flanneld {
     this.#metrics.refused(problems);
     for (const { name, reason, message } of problems) {
       const object = this.#source.nodeObject(name);
-      if (object) this.#source.events?.event(object, 'Warning', reason, message);
+      if (object) this.#source.events?.event(object, 'Warning', reason, message, { shared: true });
     }
   }
 

@@ -71,6 +71,7 @@ export class NodeReports {
         'Warning',
         reason,
         message,
+        { shared: true },
       );
     }
   }

@@ -1,13 +1,14 @@
 // Writes Events about objects, without ever holding up or failing its caller. Repeats become a count on one Event, and
 // a storm about one object is cut: an Event is news for people, not a log.
 // Source: client-go tools/record (correlator: 10 similar in 10 minutes are combined, 25 per object, then one per 5 min).
+import { createHash } from 'node:crypto';
 import type { CoreEvent, KubeObject, ObjectReference, Stored } from '../api/types.ts';
 import { type Clock, formatTime, sleep, systemClock } from '../lib/clock.ts';
 import { errorMessage } from '../lib/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { KubeClient } from './client.ts';
 import { RESOURCE } from './resources.ts';
-import { isNamespaceTerminating, isNotFound } from './status.ts';
+import { isAlreadyExists, isNamespaceTerminating, isNotFound } from './status.ts';
 
 export interface EventRecorderOptions {
   client: KubeClient;
@@ -19,9 +20,29 @@ export interface EventRecorderOptions {
   clock?: Clock;
 }
 
+export interface EventOptions {
+  /**
+   * Every node sees the same and would tell it: the Event's name follows from what it says, so that of a thousand
+   * programs one writes it and the others find it written.
+   */
+  shared?: boolean;
+}
+
 /** Writes one Event; `type` Normal or Warning. */
 export interface EventSink {
-  event(object: KubeObject, type: 'Normal' | 'Warning', reason: string, message: string): void;
+  event(
+    object: KubeObject,
+    type: 'Normal' | 'Warning',
+    reason: string,
+    message: string,
+    options?: EventOptions,
+  ): void;
+}
+
+interface Pending {
+  key: string;
+  shared: boolean;
+  event: CoreEvent;
 }
 
 interface Known {
@@ -44,7 +65,7 @@ export class EventRecorder implements EventSink {
   readonly #known = new Map<string, Known>();
   readonly #similar = new Map<string, { messages: Set<string>; sinceMs: number }>();
   readonly #spam = new Map<string, { tokens: number; atMs: number }>();
-  readonly #pending: { key: string; event: CoreEvent }[] = [];
+  readonly #pending: Pending[] = [];
   #draining: Promise<void> | undefined;
   #sequence = 0;
 
@@ -53,16 +74,24 @@ export class EventRecorder implements EventSink {
     this.#clock = options.clock ?? systemClock;
   }
 
-  event(object: KubeObject, type: 'Normal' | 'Warning', reason: string, message: string): void {
+  event(
+    object: KubeObject,
+    type: 'Normal' | 'Warning',
+    reason: string,
+    message: string,
+    options: EventOptions = {},
+  ): void {
     const reference = referenceTo(object);
     const about = `${reference.kind}/${reference.namespace ?? ''}/${reference.name}/${reference.uid ?? ''}`;
     if (!this.#allow(about)) return;
     const text = this.#combine(`${about} ${type} ${reason}`, message.slice(0, MAX_MESSAGE));
     if (this.#pending.length >= MAX_PENDING) this.#pending.shift();
-    this.#pending.push({
-      key: `${about} ${type} ${reason} ${text}`,
-      event: this.#build(reference, type, reason, text),
-    });
+    const key = `${about} ${type} ${reason} ${text}`;
+    const shared = options.shared === true;
+    const suffix = shared
+      ? createHash('sha256').update(key).digest('hex').slice(0, 16)
+      : this.#uniqueSuffix();
+    this.#pending.push({ key, shared, event: this.#build(reference, type, reason, text, suffix) });
     this.#draining ??= this.#drain().finally(() => {
       this.#draining = undefined;
     });
@@ -73,10 +102,19 @@ export class EventRecorder implements EventSink {
     await this.#draining;
   }
 
-  #build(reference: ObjectReference, type: string, reason: string, message: string): CoreEvent {
+  #uniqueSuffix(): string {
+    return (BigInt(this.#clock.now()) * 1_000_000n + BigInt(this.#sequence++ % 1_000_000)).toString(16);
+  }
+
+  #build(
+    reference: ObjectReference,
+    type: string,
+    reason: string,
+    message: string,
+    suffix: string,
+  ): CoreEvent {
     const now = this.#clock.now();
     const { component, host } = this.#options;
-    const suffix = (BigInt(now) * 1_000_000n + BigInt(this.#sequence++ % 1_000_000)).toString(16);
     return {
       apiVersion: 'v1',
       kind: 'Event',
@@ -117,15 +155,25 @@ export class EventRecorder implements EventSink {
 
   async #drain(): Promise<void> {
     for (let next = this.#pending.shift(); next; next = this.#pending.shift()) {
-      const { key, event } = next;
+      const { key, event, shared } = next;
       try {
-        await this.#write(key, event);
+        if (shared) await this.#writeShared(event);
+        else await this.#write(key, event);
       } catch (error) {
         // A refused Event is dropped: nothing may depend on it.
         if (!isNamespaceTerminating(error))
           this.#options.log?.debug({ reason: event.reason, error: errorMessage(error) }, 'event not written');
         if (!(error instanceof Error && 'status' in error)) await sleep(500, undefined, this.#clock);
       }
+    }
+  }
+
+  /** Who comes first writes it; a count of how many saw it would be as many writes. */
+  async #writeShared(event: CoreEvent): Promise<void> {
+    try {
+      await this.#options.client.create(RESOURCE.events, event);
+    } catch (error) {
+      if (!isAlreadyExists(error)) throw error;
     }
   }
 

@@ -91,7 +91,12 @@ export function parseSubnetRanges(text: string, config: NetConf): SubnetRanges {
   };
   const v4 = of(4);
   const v6 = of(6);
-  if (config.network === undefined) problems.push('EnableIPv4: with etcd every subnet has an IPv4 part');
+  // Flannel takes such a configuration, makes keys of `0.0.0.0-0&…` and finds a node's own by its IPv4 address: the
+  // second node takes the first one's subnet. There is no working form to be compatible with.
+  if (config.network === undefined)
+    problems.push(
+      'EnableIPv4: in etcd a subnet is named and found by its IPv4 part; IPv6 alone needs --kube-subnet-mgr',
+    );
   if (problems.length > 0 || !v4)
     throw new PodwireError('INVALID_NET_CONF', `net-conf.json: ${problems.join('; ')}`);
   return { v4, ...(v6 ? { v6 } : {}) };

@@ -51,3 +51,34 @@ test('a server that refuses does not disturb', async () => {
   recorder.event(pod, 'Normal', 'A', 'b');
   await recorder.flush();
 });
+
+test('what every node sees is written by one of them', async () => {
+  const api = new FakeApi();
+  const recorders = Array.from(
+    { length: 50 },
+    (_, n) => new EventRecorder({ client: api.client(), component: 'test', host: `node-${n}` }),
+  );
+  const node = { apiVersion: 'v1', kind: 'Node', metadata: { name: 'bad', uid: 'u1' } };
+  const tell = async (uid: string, message: string): Promise<void> => {
+    for (const recorder of recorders)
+      recorder.event({ ...node, metadata: { name: 'bad', uid } }, 'Warning', 'BadData', message, {
+        shared: true,
+      });
+    await Promise.all(recorders.map(recorder => recorder.flush()));
+  };
+  await tell('u1', 'is not JSON');
+  await tell('u1', 'is not JSON');
+  await tell('u1', 'has no MAC');
+  // Deleted and made again: another node, and news again.
+  await tell('u2', 'is not JSON');
+  const events = api.all(RESOURCE.events);
+  assert.deepEqual(
+    events.map(({ involvedObject, message, count }) => [involvedObject.uid, message, count]),
+    [
+      ['u1', 'is not JSON', 1],
+      ['u1', 'has no MAC', 1],
+      ['u2', 'is not JSON', 1],
+    ],
+  );
+  assert.ok(events.every(({ metadata }) => /^bad\.[0-9a-f]{16}$/.test(metadata.name)));
+});

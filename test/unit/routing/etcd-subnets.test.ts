@@ -113,6 +113,14 @@ test('every mistake in the ranges is named', () => {
   );
 });
 
+test('IPv6 alone is refused with the way out', () => {
+  assert.throws(
+    () =>
+      ranges('{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"vxlan"}}'),
+    /IPv6 alone needs --kube-subnet-mgr/,
+  );
+});
+
 test('a chosen subnet is free, until none is left', () => {
   const few = ranges('{"Network":"10.5.0.0/22","SubnetLen":25,"Backend":{"Type":"vxlan"}}');
   const taken: SubnetPair[] = [];
