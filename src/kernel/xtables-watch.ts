@@ -96,6 +96,8 @@ export class XtablesWatch {
   }
 
   #poll(): void {
+    // Our own change; what it leaves is remembered afterwards, and what others do meanwhile is seen the next time.
+    if (this.#options.iptables.isWorking) return;
     try {
       for (const name of this.#options.tables()) {
         const now = this.#fingerprint(name);

@@ -20,7 +20,15 @@ import {
 import { errorMessage, KernelError, PodwireError } from '../lib/errors.ts';
 import { type RunResult, run } from './exec.ts';
 import type { Netns } from './netns.ts';
-import { changeTable, encoderFor, LOCK_WAIT_SECONDS, readXtables, XtablesSocket } from './xtables.ts';
+import {
+  changeTable,
+  encoderFor,
+  LOCK_WAIT_SECONDS,
+  readXtables,
+  XtablesCache,
+  type XtablesPlace,
+  XtablesSocket,
+} from './xtables.ts';
 import { RuleDigests, XtablesView } from './xtables-view.ts';
 
 export type IptablesBackend = 'legacy' | 'nft';
@@ -44,9 +52,11 @@ const TIMEOUT_MS = 300_000;
 export class Iptables {
   readonly #options: IptablesOptions;
   readonly #digests = new RuleDigests();
+  readonly #cache = new XtablesCache();
   /** Tables whose last change went through the program, as `4 nat`. */
   readonly #byProgram = new Set<string>();
   #choice: Promise<IptablesChoice> | undefined;
+  #working = 0;
 
   constructor(options: IptablesOptions = {}) {
     this.#options = options;
@@ -96,6 +106,16 @@ export class Iptables {
     return lockDirectory === undefined
       ? process.env.XTABLES_LOCKFILE
       : join(lockDirectory, `xtables-${netns?.inode ?? 'own'}.lock`);
+  }
+
+  get #place(): XtablesPlace {
+    const { netns } = this.#options;
+    const lockFile = this.#lockFile;
+    return {
+      cache: this.#cache,
+      ...(netns !== undefined && { netns }),
+      ...(lockFile !== undefined && { lockFile }),
+    };
   }
 
   #execute(
@@ -164,6 +184,20 @@ export class Iptables {
     if (reason !== undefined) this.#options.onFallback?.(reason);
   }
 
+  /** Whether a legacy table is being read or written: whoever asks the kernel for one waits in it until that is done. */
+  get isWorking(): boolean {
+    return this.#working > 0;
+  }
+
+  async #work<T>(work: () => Promise<T>): Promise<T> {
+    this.#working++;
+    try {
+      return await work();
+    } finally {
+      this.#working--;
+    }
+  }
+
   /** Whether the last change of a table was written without the program, so that `view` can tell it from others'. */
   writesNatively(family: XtablesFamily, table: string): boolean {
     return !this.#byProgram.has(`${family} ${table}`);
@@ -174,12 +208,13 @@ export class Iptables {
     family: XtablesFamily,
     { table, commands }: TableCommands,
   ): Promise<string | undefined> {
-    const { netns } = this.#options;
-    const lockFile = this.#lockFile;
-    const place = { ...(netns !== undefined && { netns }), ...(lockFile !== undefined && { lockFile }) };
     try {
-      await changeTable(place, family, table, (edit, encoder) =>
-        applyCommands(edit, encoder, commands, (rules, pieces) => this.#digests.note(family, rules, pieces)),
+      await this.#work(() =>
+        changeTable(this.#place, family, table, (edit, encoder) =>
+          applyCommands(edit, encoder, commands, (rules, pieces) =>
+            this.#digests.note(family, rules, pieces),
+          ),
+        ),
       );
       return undefined;
     } catch (error) {
@@ -210,9 +245,8 @@ export class Iptables {
     const { backend } = await this.choice();
     if (backend !== 'legacy') return undefined;
     if (!this.legacyTables(family).includes(table)) return new XtablesView(this.#digests);
-    const { netns } = this.#options;
-    const { table: read } = await readXtables(netns === undefined ? {} : { netns }, family, table);
-    const encoder = encoderFor(family, name => read.chain(name) !== undefined || isChain(name));
+    const { table: read } = await this.#work(() => readXtables(this.#place, family, table));
+    const encoder = encoderFor(family, name => read.indexOf(name) >= 0 || isChain(name));
     return new XtablesView(this.#digests, { table: read, encoder });
   }
 

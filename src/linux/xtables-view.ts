@@ -1,11 +1,11 @@
 // A legacy table as it is at one moment, to be compared with rules by what they say. Reading 290,000 entries and telling
 // that 60,000 chains hold what they should takes a quarter of a second, most of it the kernel's; iptables-save and its
 // text take six times that.
-import { ChainDigests, digestRules } from '../codec/xtables/digest.ts';
+import { digestChain, digestRules } from '../codec/xtables/digest.ts';
 import { isSameRule } from '../codec/xtables/edit.ts';
 import { LAYOUT, type XtablesFamily } from '../codec/xtables/layout.ts';
 import type { Piece, RuleEncoder } from '../codec/xtables/rule.ts';
-import type { ChainSpan, XtTable } from '../codec/xtables/table.ts';
+import type { XtTable } from '../codec/xtables/table.ts';
 import { encode } from '../codec/xtables/transaction.ts';
 
 /** Digests of lists of rules, kept as long as the list itself: planners keep the lists of what did not change. */
@@ -41,33 +41,33 @@ export class XtablesView {
   readonly #table: XtTable | undefined;
   readonly #encoder: RuleEncoder | undefined;
   readonly #digests: RuleDigests;
-  readonly #chains: ChainDigests | undefined;
 
   /** Without a table: one that was never used. */
   constructor(digests: RuleDigests, read?: { table: XtTable; encoder: RuleEncoder }) {
     this.#digests = digests;
     this.#table = read?.table;
     this.#encoder = read?.encoder;
-    this.#chains = read === undefined ? undefined : new ChainDigests(read.table);
   }
 
   get chains(): ViewedChain[] {
-    return (this.#table?.chains ?? []).map(({ name, hook }) => ({ name, builtIn: hook !== undefined }));
+    const table = this.#table;
+    return table === undefined
+      ? []
+      : table.columns.names.map((name, i) => ({ name, builtIn: table.columns.hooks[i]! >= 0 }));
   }
 
   /** How many rules a chain has; 0 for one that is not there. */
   count(chain: string): number {
-    const span = this.#table?.chain(chain);
-    return span === undefined ? 0 : countOf(span);
+    const index = this.#table?.indexOf(chain) ?? -1;
+    return index < 0 ? 0 : countOf(this.#table!, index);
   }
 
   /** Whether a chain has exactly these rules in this order. Throws UnsupportedRule. */
   holds(chain: string, rules: readonly string[]): boolean {
     const table = this.#table;
-    const span = table?.chain(chain);
-    if (table === undefined || span === undefined || countOf(span) !== rules.length) return false;
-    // Rules that lead to a chain which is not there cannot be written, and so are not here either.
-    return this.#digests.of(table.family, chain, rules, this.#encoder!) === this.#chains!.of(span);
+    const index = table?.indexOf(chain) ?? -1;
+    if (table === undefined || index < 0 || countOf(table, index) !== rules.length) return false;
+    return this.#digests.of(table.family, chain, rules, this.#encoder!) === digestChain(table, index);
   }
 
   /** Indexes of the rules of a chain that are equal to this one. Throws UnsupportedRule. */
@@ -94,13 +94,9 @@ export class XtablesView {
       ? []
       : [...table.rulesOf(span)].map(at => table.jumpOf(at) || undefined);
   }
-
-  hasChain(chain: string): boolean {
-    return this.#table?.chain(chain) !== undefined;
-  }
 }
 
 /** Entries without the head and the tail. */
-function countOf(span: ChainSpan): number {
-  return span.entries - (span.hook === undefined ? 2 : 1);
+function countOf(table: XtTable, index: number): number {
+  return table.entriesOf(index) - (table.columns.hooks[index]! < 0 ? 2 : 1);
 }

@@ -27,7 +27,7 @@ import {
   type XtablesFamily,
 } from '../codec/xtables/layout.ts';
 import { RuleEncoder } from '../codec/xtables/rule.ts';
-import { decodeTable, type XtTable } from '../codec/xtables/table.ts';
+import { decodeTable, isUnchanged, type XtTable } from '../codec/xtables/table.ts';
 import { encode } from '../codec/xtables/transaction.ts';
 import { hasCode, KernelError, PodwireError } from '../lib/errors.ts';
 import {
@@ -52,6 +52,8 @@ export interface XtablesPlace {
   netns?: Netns;
   /** What iptables locks: XTABLES_LOCKFILE of our environment, else /run/xtables.lock, unless told. */
   lockFile?: string;
+  /** Makes the second and later times cheaper; one for one namespace. */
+  cache?: XtablesCache;
 }
 
 const DEFAULT_LOCK_FILE = '/run/xtables.lock';
@@ -132,11 +134,15 @@ export class XtablesEditor {
   /** Empties and deletes a chain, and takes away the rules of `from` (built-in chains unless told) that lead to it. */
   deleteChain(chain: string, from?: readonly string[]): boolean {
     if (!this.hasChain(chain)) return false;
-    for (const name of from ?? this.#edit.table.chains.filter(c => c.hook !== undefined).map(c => c.name))
-      if (this.hasChain(name)) this.#removeJumps(name, chain);
+    for (const name of from ?? this.#builtIn) if (this.hasChain(name)) this.#removeJumps(name, chain);
     this.#edit.flushChain(chain);
     this.#edit.deleteChain(chain);
     return true;
+  }
+
+  get #builtIn(): string[] {
+    const { names, hooks } = this.#edit.table.columns;
+    return names.filter((_, i) => hooks[i]! >= 0);
   }
 
   #removeJumps(name: string, target: string): void {
@@ -181,27 +187,38 @@ export async function changeTable<T>(
   using _lock = await takeLock(place);
   using socket = XtablesSocket.open(family, place.netns);
   for (let attempt = 1; ; attempt++) {
-    const found = await socket.read(table);
+    const found = await readInto(place, socket, table);
     const edit = new TableEdit(found);
     const result = change(
       edit,
       encoderFor(family, name => edit.hasChain(name)),
     );
-    if (!edit.changed || (await socket.replace(found, edit.layOut()))) return result;
+    if (!edit.changed) return result;
+    const laidOut = edit.layOut(size => place.cache?.take(size) ?? Buffer.allocUnsafeSlow(size));
+    if (await socket.replace(found, laidOut)) {
+      place.cache?.keep(laidOut.table);
+      return result;
+    }
     if (attempt === ATTEMPTS)
       throw new PodwireError('EAGAIN', `table ${table} is changed all the time by somebody without the lock`);
   }
 }
 
-/** The table as it is; no lock is needed to look. A table that was never used is made. */
+/** The table as it is, and a writer of rules for it; no lock is needed to look. A table that was never used is made. */
 export async function readXtables(
   place: XtablesPlace,
   family: XtablesFamily,
   table: string,
 ): Promise<{ table: XtTable; encoder: RuleEncoder }> {
   using socket = XtablesSocket.open(family, place.netns);
-  const found = await socket.read(table);
-  return { table: found, encoder: encoderFor(family, name => found.chain(name) !== undefined) };
+  const found = await readInto(place, socket, table);
+  return { table: found, encoder: encoderFor(family, name => found.indexOf(name) >= 0) };
+}
+
+async function readInto({ cache }: XtablesPlace, socket: XtablesSocket, table: string): Promise<XtTable> {
+  const found = await socket.read(table, cache);
+  cache?.keep(found);
+  return found;
 }
 
 async function takeLock(place: XtablesPlace): Promise<FileLock> {
@@ -218,6 +235,19 @@ async function takeLock(place: XtablesPlace): Promise<FileLock> {
   }
 }
 
+function isSameInfo(a: TableInfo, b: TableInfo): boolean {
+  // What stands for a hook that the table has not is anything.
+  const same = (x: readonly number[], y: readonly number[]): boolean =>
+    x.every((value, hook) => (a.validHooks & (1 << hook)) === 0 || value === y[hook]);
+  return (
+    a.entries === b.entries &&
+    a.size === b.size &&
+    a.validHooks === b.validHooks &&
+    same(a.hookEntries, b.hookEntries) &&
+    same(a.underflows, b.underflows)
+  );
+}
+
 /** A writer of rules for this kernel. */
 export function encoderFor(family: XtablesFamily, isChain: (name: string) => boolean): RuleEncoder {
   return new RuleEncoder({
@@ -225,6 +255,47 @@ export function encoderFor(family: XtablesFamily, isChain: (name: string) => boo
     isChain,
     supports: (kind, name, revision) => supportsRevision(family, kind, name, revision),
   });
+}
+
+/** Smaller buffers are made anew faster than they are kept. */
+const KEPT_BYTES = 1 << 20;
+
+/**
+ * Tables of one namespace as this process last saw them, so that what did not change meanwhile is not taken apart again,
+ * and the big buffers, which are dear to make: memory for time, two to three times what the kernel has in its tables.
+ * A table that was asked for is good until the next change or look through the same cache.
+ */
+export class XtablesCache {
+  readonly #tables = new Map<string, XtTable>();
+  #spare: ArrayBufferLike | undefined;
+
+  get(family: XtablesFamily, table: string): XtTable | undefined {
+    return this.#tables.get(`${family} ${table}`);
+  }
+
+  keep(table: XtTable): void {
+    const name = `${table.family} ${table.info.name}`;
+    const before = this.#tables.get(name);
+    if (before === table) return;
+    this.#tables.set(name, table);
+    if (before !== undefined) this.give(before.bytes);
+  }
+
+  /** A buffer with anything in it; undefined for those that should be made anew. */
+  take(size: number): Buffer | undefined {
+    if (size < KEPT_BYTES) return undefined;
+    const spare = this.#spare;
+    this.#spare = undefined;
+    if (spare !== undefined && spare.byteLength >= size && spare.byteLength <= size * 2)
+      return Buffer.from(spare, 0, size);
+    // Room for the table to grow.
+    return Buffer.allocUnsafeSlow(Math.ceil(size * 1.05)).subarray(0, size);
+  }
+
+  /** Takes the memory of a buffer back that nobody uses any more. */
+  give(bytes: Buffer): void {
+    if (bytes.buffer.byteLength >= KEPT_BYTES) this.#spare = bytes.buffer;
+  }
 }
 
 /** What the running kernel has does not change, so it is asked once. */
@@ -289,15 +360,23 @@ export class XtablesSocket implements Disposable {
     return tryGetsockopt(this.#fd, this.#level, option[this.#family], bytes) >= 0;
   }
 
-  async read(table: string): Promise<XtTable> {
+  async read(table: string, cache?: XtablesCache): Promise<XtTable> {
+    const known = cache?.get(this.#family, table);
     for (let attempt = 1; ; attempt++) {
       const info = this.info(table);
+      const size = GET_ENTRIES_HEADER + info.size;
       // Zeros: the kernel leaves out what follows the names of matches and targets.
-      const bytes = Buffer.alloc(GET_ENTRIES_HEADER + info.size);
+      const bytes = cache?.take(size)?.fill(0) ?? Buffer.alloc(size);
       bytes.write(table.slice(0, 31), 0, 'latin1');
       bytes.writeUInt32LE(info.size, 32);
       const errno = await this.#get(bytes);
-      if (errno === 0) return decodeTable(this.#family, info, bytes.subarray(GET_ENTRIES_HEADER));
+      if (errno === 0) {
+        const entries = bytes.subarray(GET_ENTRIES_HEADER);
+        const isKnown = known !== undefined && isSameInfo(known.info, info) && isUnchanged(known, entries);
+        if (!isKnown) return decodeTable(this.#family, info, entries);
+        cache?.give(bytes);
+        return known;
+      }
       // Another size by now.
       if (errno !== EAGAIN || attempt === ATTEMPTS) throw this.#error('read', table, errno);
     }
@@ -311,7 +390,8 @@ export class XtablesSocket implements Disposable {
   }
 
   /** Replaces `old`; false when the table is not as old any more. Counters of what stays are kept. */
-  async replace(old: XtTable, { bytes, info, moved }: LaidOut): Promise<boolean> {
+  async replace(old: XtTable, { bytes, table, moved }: LaidOut): Promise<boolean> {
+    const { info } = table;
     const counters = Buffer.alloc(old.info.entries * COUNTERS_BYTES);
     writeReplaceHeader(bytes, info, old.info.entries, addressOf(counters));
     const errno = await this.#set(bytes);
@@ -330,7 +410,9 @@ export class XtablesSocket implements Disposable {
   /** A new table counts from zero: what the old one had counted is added. Best effort, as nothing depends on it. */
   #keepCounters(info: TableInfo, counters: Buffer, moved: readonly Moved[]): void {
     const words = new Int32Array(counters.buffer, counters.byteOffset, counters.length >> 2);
-    if (words.every(word => word === 0)) return;
+    let some = 0;
+    for (let i = 0; some === 0 && i < words.length; i++) some = words[i]!;
+    if (some === 0) return;
     const bytes = Buffer.alloc(COUNTERS_HEADER + info.entries * COUNTERS_BYTES);
     bytes.write(info.name, 0, 'latin1');
     bytes.writeUInt32LE(info.entries, 32);

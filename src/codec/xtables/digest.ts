@@ -3,7 +3,7 @@
 // enough to notice that somebody changed a chain, which is all it is for.
 import type { FamilyLayout } from './layout.ts';
 import type { Piece } from './rule.ts';
-import { type ChainSpan, wordsOf, type XtTable } from './table.ts';
+import { wordsOf, type XtTable } from './table.ts';
 
 const FALL_THROUGH = 0x5bd1e995;
 
@@ -39,44 +39,33 @@ class Digest {
   }
 }
 
-/** The digest of a chain of a table. */
-export class ChainDigests {
-  readonly #table: XtTable;
-  readonly #names = new Map<number, number>();
-
-  constructor(table: XtTable) {
-    this.#table = table;
+/** The digest of a chain of a table, kept there. */
+export function digestChain(table: XtTable, index: number): number {
+  const { words, layout } = table;
+  const { digests, firsts, tails } = table.columns;
+  const known = digests[index]!;
+  if (!Number.isNaN(known)) return known;
+  const digest = new Digest();
+  const tail = tails[index]!;
+  for (let at = firsts[index]!; at < tail; ) {
+    const size = table.sizeAt(at);
+    const verdictAt = table.verdictAt(at);
+    const verdict = verdictAt === undefined ? -1 : words[verdictAt >> 2]!;
+    digest.entry(
+      words,
+      at >> 2,
+      size >> 2,
+      layout,
+      verdict < 0 ? undefined : hashTarget(table, verdict, at + size),
+    );
+    at += size;
   }
+  digests[index] = digest.value;
+  return digest.value;
+}
 
-  of(chain: ChainSpan): number {
-    const table = this.#table;
-    const { words, layout } = table;
-    const digest = new Digest();
-    for (let at = chain.first; at < chain.tail; ) {
-      const size = table.sizeAt(at);
-      const verdictAt = table.verdictAt(at);
-      const verdict = verdictAt === undefined ? -1 : words[verdictAt >> 2]!;
-      digest.entry(
-        words,
-        at >> 2,
-        size >> 2,
-        layout,
-        verdict < 0 ? undefined : this.#jump(verdict, at + size),
-      );
-      at += size;
-    }
-    return digest.value;
-  }
-
-  #jump(verdict: number, next: number): number {
-    if (verdict === next) return FALL_THROUGH;
-    let hash = this.#names.get(verdict);
-    if (hash === undefined) {
-      hash = hashName(this.#table.chains[this.#table.indexByFirst(verdict)]!.name);
-      this.#names.set(verdict, hash);
-    }
-    return hash;
-  }
+function hashTarget(table: XtTable, verdict: number, next: number): number {
+  return verdict === next ? FALL_THROUGH : hashName(table.columns.names[table.indexByFirst(verdict)]!);
 }
 
 /** The same number for rules that are not in a table yet. */

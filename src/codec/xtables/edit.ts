@@ -2,19 +2,19 @@
 // not touched is copied as it is, in long runs; only its jumps are moved to where their chains are now, and its counters
 // are remembered by number.
 import { PodwireError } from '../../lib/errors.ts';
+import { ColumnList, JumpList } from './columns.ts';
 import {
   ERROR_TARGET_SIZE,
   EXTENSION_HEADER,
   MAX_NAME,
   REPLACE_HEADER,
   STANDARD_TARGET_SIZE,
-  type TableInfo,
   VERDICT,
   writeErrorEntry,
   writeVerdictEntry,
 } from './layout.ts';
 import type { Piece } from './rule.ts';
-import { type ChainSpan, wordsOf, type XtTable } from './table.ts';
+import { type ChainSpan, wordsOf, XtTable } from './table.ts';
 
 /** A chain with changes. */
 interface Draft {
@@ -36,7 +36,8 @@ export interface Moved {
 export interface LaidOut {
   /** REPLACE_HEADER bytes for the header, then the entries. */
   bytes: Buffer;
-  info: TableInfo;
+  /** The table as it will be. */
+  table: XtTable;
   moved: Moved[];
 }
 
@@ -65,12 +66,12 @@ export class TableEdit {
   }
 
   hasChain(name: string): boolean {
-    return this.#drafts.has(name) || (this.#table.chain(name) !== undefined && !this.#removed.has(name));
+    return this.#drafts.has(name) || (this.#table.indexOf(name) >= 0 && !this.#removed.has(name));
   }
 
   /** Names of all chains, the built-in ones first. */
   chainNames(): string[] {
-    const old = this.#table.chains.filter(chain => !this.#removed.has(chain.name)).map(chain => chain.name);
+    const old = this.#table.columns.names.filter(name => !this.#removed.has(name));
     return [...old, ...[...this.#drafts.values()].filter(draft => isNew(draft)).map(draft => draft.name)];
   }
 
@@ -168,8 +169,8 @@ export class TableEdit {
   }
 
   /** The table with all changes. Throws CHAIN_IN_USE when a rule leads to a chain that was deleted. */
-  layOut(): LaidOut {
-    return new Layout(this.#table, this.#drafts, this.#removed).run();
+  layOut(allocate: (size: number) => Buffer = size => Buffer.allocUnsafeSlow(size)): LaidOut {
+    return new Layout(this.#table, this.#drafts, this.#removed).run(allocate);
   }
 }
 
@@ -194,6 +195,7 @@ export function isSameRule(
   );
 }
 
+/** Chains [from, to) of the old table as they are, or one with changes. */
 type Item = { from: number; to: number } | Draft;
 
 /** Old offsets in [from, to) are now `delta` further. */
@@ -210,37 +212,45 @@ class Layout {
   readonly #runs: Run[] = [];
   readonly #firsts = new Map<string, number>();
   readonly #moved: Moved[] = [];
-  readonly #hookEntries = [0, 0, 0, 0, 0];
-  readonly #underflows = [0, 0, 0, 0, 0];
+  readonly #columns: ColumnList;
+  readonly #jumps: JumpList;
   #entries = 0;
 
   constructor(table: XtTable, drafts: ReadonlyMap<string, Draft>, removed: ReadonlySet<string>) {
     this.#table = table;
     this.#drafts = drafts;
     this.#removed = removed;
+    let rules = 0;
+    for (const draft of drafts.values()) rules += draft.rules.length;
+    this.#columns = new ColumnList(table.chainCount + drafts.size);
+    this.#jumps = new JumpList(table.jumps.offsets.length + rules);
   }
 
   /** Chains in their new order: untouched neighbours together. New ones go where iptables would put them, by name. */
   #items(): Item[] {
+    const table = this.#table;
     const items: Item[] = [];
     const fresh = [...this.#drafts.values()].filter(isNew).sort((a, b) => (a.name < b.name ? -1 : 1));
+    // Where the old order is interrupted: by a chain that goes or has changes, or before which a new one comes.
+    const stops: { at: number; draft: Draft | undefined; isNew: boolean }[] = [];
+    for (const draft of fresh) stops.push({ at: table.placeFor(draft.name), draft, isNew: true });
+    for (const draft of this.#drafts.values())
+      if (!isNew(draft)) stops.push({ at: table.indexOf(draft.name), draft, isNew: false });
+    for (const name of this.#removed) stops.push({ at: table.indexOf(name), draft: undefined, isNew: false });
+    // New ones first, in their order: the sort is stable.
+    stops.sort((a, b) => a.at - b.at);
     let next = 0;
-    for (const chain of this.#table.chains) {
-      if (chain.hook === undefined)
-        while (next < fresh.length && fresh[next]!.name < chain.name) items.push(fresh[next++]!);
-      if (this.#removed.has(chain.name)) continue;
-      const draft = this.#drafts.get(chain.name);
-      const last = items.at(-1);
+    for (const { at, draft, isNew } of stops) {
+      if (at > next) items.push({ from: next, to: at });
       if (draft !== undefined) items.push(draft);
-      else if (last !== undefined && !('rules' in last) && last.to === chain.start) last.to = chain.end;
-      else items.push({ from: chain.start, to: chain.end });
+      next = isNew ? Math.max(next, at) : at + 1;
     }
-    items.push(...fresh.slice(next));
+    if (next < table.chainCount) items.push({ from: next, to: table.chainCount });
     return items;
   }
 
   #sizeOf(item: Item): number {
-    if (!('rules' in item)) return item.to - item.from;
+    if (!('rules' in item)) return this.#table.endOf(item.to - 1) - this.#table.columns.starts[item.from]!;
     const { entrySize } = this.#table.layout;
     let size = entrySize + STANDARD_TARGET_SIZE;
     if (item.span?.hook === undefined) size += entrySize + ERROR_TARGET_SIZE;
@@ -248,60 +258,94 @@ class Layout {
     return size;
   }
 
-  run(): LaidOut {
-    const { layout } = this.#table;
+  run(allocate: (size: number) => Buffer): LaidOut {
+    const { layout, columns } = this.#table;
     const items = this.#items();
     const starts: number[] = [];
     let size = 0;
     for (const item of items) {
       starts.push(size);
       if ('rules' in item) {
-        const head = item.span?.hook === undefined ? layout.entrySize + ERROR_TARGET_SIZE : 0;
-        this.#firsts.set(item.name, size + head);
-        if (item.span !== undefined)
-          this.#runs.push({
-            from: item.span.first,
-            to: item.span.first + 1,
-            delta: size + head - item.span.first,
-          });
-      } else this.#runs.push({ from: item.from, to: item.to, delta: size - item.from });
+        const first = size + (item.span?.hook === undefined ? layout.entrySize + ERROR_TARGET_SIZE : 0);
+        this.#firsts.set(item.name, first);
+        if (item.span !== undefined) {
+          const from = item.span.first;
+          this.#runs.push({ from, to: from + 1, delta: first - from });
+        }
+      } else {
+        const from = columns.starts[item.from]!;
+        this.#runs.push({ from, to: this.#table.endOf(item.to - 1), delta: size - from });
+      }
       size += this.#sizeOf(item);
     }
     const total = size + layout.entrySize + ERROR_TARGET_SIZE;
-    const bytes = Buffer.allocUnsafeSlow(REPLACE_HEADER + total);
+    const bytes = allocate(REPLACE_HEADER + total);
     const entries = bytes.subarray(REPLACE_HEADER);
     const words = wordsOf(entries);
     for (const [i, item] of items.entries()) {
       if ('rules' in item) this.#writeDraft(item, entries, words, starts[i]!);
-      else this.#copy(item.from, item.to, entries, starts[i]!);
+      else this.#copy(item.from, item.to, entries, words, starts[i]!);
     }
     writeErrorEntry(entries, size, layout, 'ERROR');
     this.#entries++;
-    this.#relocate(words);
-    this.#hooks(items, starts);
-    const { name, validHooks } = this.#table.info;
-    return {
-      bytes,
-      info: {
-        name,
-        validHooks,
-        hookEntries: this.#hookEntries,
-        underflows: this.#underflows,
-        entries: this.#entries,
-        size: total,
-      },
-      moved: this.#moved,
-    };
+    return { bytes, table: this.#finish(entries, total), moved: this.#moved };
   }
 
-  #copy(from: number, to: number, entries: Buffer, start: number): void {
-    const { bytes, chains } = this.#table;
-    bytes.copy(entries, start, from, to);
-    const first = chains[firstAt(chains, from)]!;
-    const after = firstAt(chains, to);
-    const count = (chains[after]?.entry ?? this.#table.info.entries - 1) - first.entry;
-    this.#moved.push({ from: first.entry, to: this.#entries, count });
+  #finish(entries: Buffer, size: number): XtTable {
+    const columns = this.#columns.done();
+    const hookEntries = [0, 0, 0, 0, 0];
+    const underflows = [0, 0, 0, 0, 0];
+    for (let i = 0; i < columns.hooks.length; i++) {
+      const hook = columns.hooks[i]!;
+      if (hook < 0 && this.#table.isSorted) break;
+      if (hook < 0) continue;
+      hookEntries[hook] = columns.firsts[i]!;
+      underflows[hook] = columns.tails[i]!;
+    }
+    const { name, validHooks } = this.#table.info;
+    const info = { name, validHooks, hookEntries, underflows, entries: this.#entries, size };
+    // Sorted stays sorted; what was not is looked at again.
+    const isSorted = this.#table.isSorted || undefined;
+    return new XtTable(this.#table.family, info, entries, columns, this.#jumps.done(), isSorted);
+  }
+
+  /** Chains as they are: their bytes in one go, their jumps moved. */
+  #copy(from: number, to: number, entries: Buffer, words: Int32Array, start: number): void {
+    const table = this.#table;
+    const { names, hooks, starts, firsts, tails, digests, entries: numbers } = table.columns;
+    const begin = starts[from]!;
+    const end = table.endOf(to - 1);
+    const delta = start - begin;
+    table.bytes.copy(entries, start, begin, end);
+    const moved = this.#entries - numbers[from]!;
+    const columns = this.#columns;
+    for (let i = from; i < to; i++) {
+      columns.add(names[i]!, hooks[i]!, starts[i]! + delta, firsts[i]! + delta, numbers[i]! + moved);
+      columns.tails[columns.count - 1] = tails[i]! + delta;
+      columns.digests[columns.count - 1] = digests[i]!;
+    }
+    const count = numbers[to - 1]! + table.entriesOf(to - 1) - numbers[from]!;
+    this.#moved.push({ from: numbers[from]!, to: this.#entries, count });
     this.#entries += count;
+    this.#relocate(begin, end, delta, words);
+  }
+
+  /** Moves the jumps that stood in [begin, end). */
+  #relocate(begin: number, end: number, delta: number, words: Int32Array): void {
+    const { offsets, verdicts } = this.#table.jumps;
+    let target: Run | undefined;
+    for (let i = lowerBound(offsets, begin); i < offsets.length && offsets[i]! < end; i++) {
+      const at = offsets[i]! + delta;
+      const verdict = verdicts[i]!;
+      if (target === undefined || verdict < target.from || verdict >= target.to)
+        target = this.#runOf(verdict);
+      if (target === undefined) {
+        const name = this.#table.columns.names[this.#table.indexByFirst(verdict)];
+        refuse('CHAIN_IN_USE', `a rule leads to chain ${name}, which is to be deleted`);
+      }
+      if (target.delta !== 0) words[at >> 2] = verdict + target.delta;
+      this.#jumps.add(at, verdict + target.delta);
+    }
   }
 
   #writeDraft(draft: Draft, entries: Buffer, words: Int32Array, start: number): void {
@@ -312,6 +356,8 @@ class Layout {
       if (entry >= 0) this.#moved.push({ from: entry, to: this.#entries, count: 1 });
       this.#entries++;
     };
+    const columns = this.#columns;
+    columns.add(draft.name, span?.hook ?? -1, start, this.#firsts.get(draft.name)!, this.#entries);
     if (span?.hook === undefined) {
       at = writeErrorEntry(entries, at, layout, draft.name);
       keep(span?.entry ?? -1);
@@ -319,12 +365,15 @@ class Layout {
     for (const rule of rules) {
       rule.bytes.copy(entries, at, rule.at, rule.at + rule.size);
       if (rule.jump !== undefined) {
-        const verdict = (at + rule.size - STANDARD_TARGET_SIZE + EXTENSION_HEADER) >> 2;
-        words[verdict] = rule.jump === '' ? at + rule.size : this.#firstOf(rule.jump);
+        const verdict = at + rule.size - STANDARD_TARGET_SIZE + EXTENSION_HEADER;
+        const leadsTo = rule.jump === '' ? at + rule.size : this.#firstOf(rule.jump);
+        words[verdict >> 2] = leadsTo;
+        this.#jumps.add(verdict, leadsTo);
       }
       at += rule.size;
       keep(rule.entry);
     }
+    columns.tails[columns.count - 1] = at;
     writeVerdictEntry(entries, at, layout, draft.policy);
     keep(span === undefined ? -1 : span.entry + span.entries - 1);
   }
@@ -333,10 +382,10 @@ class Layout {
   #firstOf(name: string): number {
     const drafted = this.#firsts.get(name);
     if (drafted !== undefined) return drafted;
-    const span = this.#removed.has(name) ? undefined : this.#table.chain(name);
-    if (span === undefined)
-      return refuse('CHAIN_IN_USE', `a rule leads to chain ${name}, which is not there`);
-    return span.first + this.#runOf(span.first)!.delta;
+    const index = this.#removed.has(name) ? -1 : this.#table.indexOf(name);
+    if (index < 0) return refuse('CHAIN_IN_USE', `a rule leads to chain ${name}, which is not there`);
+    const first = this.#table.columns.firsts[index]!;
+    return first + this.#runOf(first)!.delta;
   }
 
   #runOf(offset: number): Run | undefined {
@@ -352,54 +401,15 @@ class Layout {
     }
     return undefined;
   }
-
-  /** Moves the jumps of what was copied. */
-  #relocate(words: Int32Array): void {
-    const { jumps, words: old } = this.#table;
-    const runs = this.#runs.filter(run => run.to - run.from > 1);
-    let i = 0;
-    let target: Run | undefined;
-    for (const run of runs) {
-      while (i < jumps.length && jumps[i]! < run.from) i++;
-      for (; i < jumps.length && jumps[i]! < run.to; i++) {
-        const at = jumps[i]!;
-        const verdict = old[at >> 2]!;
-        if (target === undefined || verdict < target.from || verdict >= target.to)
-          target = this.#runOf(verdict);
-        if (target === undefined) {
-          const name = this.#table.chains[this.#table.indexByFirst(verdict)]?.name;
-          refuse('CHAIN_IN_USE', `a rule leads to chain ${name}, which is to be deleted`);
-        }
-        words[(at + run.delta) >> 2] = verdict + target.delta;
-      }
-    }
-  }
-
-  #hooks(items: readonly Item[], starts: readonly number[]): void {
-    for (const chain of this.#table.chains) {
-      if (chain.hook === undefined) continue;
-      const drafted = this.#firsts.get(chain.name);
-      if (drafted === undefined) {
-        const { delta } = this.#runOf(chain.first)!;
-        this.#hookEntries[chain.hook] = chain.first + delta;
-        this.#underflows[chain.hook] = chain.tail + delta;
-      } else {
-        this.#hookEntries[chain.hook] = drafted;
-        const i = starts.indexOf(drafted);
-        const tail = this.#table.layout.entrySize + STANDARD_TARGET_SIZE;
-        this.#underflows[chain.hook] = drafted + this.#sizeOf(items[i]!) - tail;
-      }
-    }
-  }
 }
 
-/** Index of the chain that begins at an offset; the number of chains when none does. */
-function firstAt(chains: readonly ChainSpan[], offset: number): number {
+/** Index of the first value that is not smaller. */
+function lowerBound(values: Int32Array, wanted: number): number {
   let low = 0;
-  let high = chains.length;
+  let high = values.length;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (chains[middle]!.start < offset) low = middle + 1;
+    if (values[middle]! < wanted) low = middle + 1;
     else high = middle;
   }
   return low;

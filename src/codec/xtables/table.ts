@@ -1,6 +1,7 @@
 // A legacy table as the kernel hands it out: which chains there are and where, without looking into rules. Nothing in
 // here knows a match or a target; what somebody else's rule says stays the bytes it is.
 import { DecodeError } from '../../lib/errors.ts';
+import { type ChainColumns, ColumnList, JumpList, type Jumps } from './columns.ts';
 import {
   cString,
   ERROR_TARGET_SIZE,
@@ -47,40 +48,108 @@ export class XtTable {
   readonly bytes: Buffer;
   readonly words: Int32Array;
   /** In their order in the block. */
-  readonly chains: readonly ChainSpan[];
-  /** Offsets of the verdicts of all jumps, and of rules without a target (which "jump" to the next rule). */
-  readonly jumps: Int32Array;
-  readonly #byName = new Map<string, ChainSpan>();
-  readonly #firsts: Int32Array;
+  readonly columns: ChainColumns;
+  readonly jumps: Jumps;
+  /** Built-in chains first, then those of users by name, as iptables has written them for long. */
+  readonly isSorted: boolean;
+  #firstOfUsers: number;
+  /** For tables that are not sorted. */
+  #byName: Map<string, number> | undefined;
 
   constructor(
     family: XtablesFamily,
     info: TableInfo,
     bytes: Buffer,
-    chains: readonly ChainSpan[],
-    jumps: Int32Array,
+    columns: ChainColumns,
+    jumps: Jumps,
+    isSorted?: boolean,
   ) {
     this.family = family;
     this.layout = LAYOUT[family];
     this.info = info;
     this.bytes = bytes;
     this.words = wordsOf(bytes);
-    this.chains = chains;
+    this.columns = columns;
     this.jumps = jumps;
-    this.#firsts = new Int32Array(chains.length);
-    for (const [i, chain] of chains.entries()) {
-      this.#firsts[i] = chain.first;
-      this.#byName.set(chain.name, chain);
+    const { names, hooks } = columns;
+    let first = 0;
+    while (first < names.length && hooks[first]! >= 0) first++;
+    this.#firstOfUsers = first;
+    this.isSorted = isSorted ?? isSortedFrom(columns, first);
+    if (!this.isSorted) this.#byName = new Map(names.map((name, index) => [name, index]));
+  }
+
+  get chainCount(): number {
+    return this.columns.names.length;
+  }
+
+  /** The index of a chain; -1 when there is none of this name. */
+  indexOf(name: string): number {
+    if (this.#byName !== undefined) return this.#byName.get(name) ?? -1;
+    const { names } = this.columns;
+    for (let i = 0; i < this.#firstOfUsers; i++) if (names[i] === name) return i;
+    let low = this.#firstOfUsers;
+    let high = names.length - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      const there = names[middle]!;
+      if (there === name) return middle;
+      if (there < name) low = middle + 1;
+      else high = middle - 1;
     }
+    return -1;
+  }
+
+  /** Before which chain a new one of this name belongs: users' chains are sorted. */
+  placeFor(name: string): number {
+    const { names } = this.columns;
+    let low = this.#firstOfUsers;
+    let high = names.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (names[middle]! < name) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   chain(name: string): ChainSpan | undefined {
-    return this.#byName.get(name);
+    const index = this.indexOf(name);
+    return index < 0 ? undefined : this.span(index);
+  }
+
+  span(index: number): ChainSpan {
+    const { names, hooks, starts, firsts, tails, entries } = this.columns;
+    const hook = hooks[index]!;
+    return {
+      name: names[index]!,
+      hook: hook < 0 ? undefined : hook,
+      start: starts[index]!,
+      first: firsts[index]!,
+      tail: tails[index]!,
+      end: this.endOf(index),
+      entry: entries[index]!,
+      entries: this.entriesOf(index),
+    };
+  }
+
+  /** Where the next chain begins, or the end of the table. */
+  endOf(index: number): number {
+    const { starts } = this.columns;
+    return index + 1 < starts.length
+      ? starts[index + 1]!
+      : this.info.size - this.layout.entrySize - ERROR_TARGET_SIZE;
+  }
+
+  /** Entries of a chain, its head and tail included. */
+  entriesOf(index: number): number {
+    const { entries } = this.columns;
+    return (index + 1 < entries.length ? entries[index + 1]! : this.info.entries - 1) - entries[index]!;
   }
 
   /** The index of the chain whose first rule is at this offset; -1 when there is none. */
   indexByFirst(offset: number): number {
-    const firsts = this.#firsts;
+    const { firsts } = this.columns;
     let low = 0;
     let high = firsts.length - 1;
     while (low <= high) {
@@ -109,10 +178,10 @@ export class XtTable {
     if (at === undefined) return undefined;
     const verdict = this.words[at >> 2]!;
     if (verdict < 0) return undefined;
-    const index = this.indexByFirst(verdict);
-    // Also when a chain begins there: the rule before a tail falls through to it, and no head lies between.
+    // Never the beginning of another chain: a tail lies between.
     if (verdict === offset + this.sizeAt(offset)) return '';
-    return this.chains[index]!.name;
+    const index = this.indexByFirst(verdict);
+    return this.columns.names[index]!;
   }
 
   /** Offsets of a chain's rules, without its head and tail. */
@@ -124,6 +193,12 @@ export class XtTable {
   policyOf(chain: ChainSpan): number {
     return this.words[this.verdictAt(chain.tail)! >> 2]!;
   }
+}
+
+function isSortedFrom({ names, hooks }: ChainColumns, first: number): boolean {
+  for (let i = first; i < names.length; i++)
+    if (hooks[i]! >= 0 || (i > first && names[i - 1]! >= names[i]!)) return false;
+  return true;
 }
 
 export function wordsOf(bytes: Buffer): Int32Array {
@@ -150,24 +225,23 @@ export function decodeTable(family: XtablesFamily, info: TableInfo, bytes: Buffe
   const hookAt = new Map<number, number>();
   for (const [hook] of HOOKS.entries())
     if ((info.validHooks & (1 << hook)) !== 0) hookAt.set(info.hookEntries[hook]!, hook);
-  const chains: ChainSpan[] = [];
-  let jumps = new Int32Array(1024);
-  let jumpCount = 0;
-  let last: ChainSpan | undefined;
+  const chains = new ColumnList(64);
+  const jumps = new JumpList(1024);
+  let open = false;
   let before = 0;
   let count = 0;
   let ended = false;
   const close = (offset: number): void => {
-    if (last === undefined) return;
-    last.tail = before;
-    last.end = offset;
-    last.entries = count - last.entry;
-    if (last.tail < last.first) fail('chain', offset, `chain ${last.name} has no end`);
+    if (!open) return;
+    const index = chains.count - 1;
+    chains.tails[index] = before;
+    const name = (): string => `chain ${chains.names[index]}`;
+    if (before < chains.firsts[index]!) fail('chain', offset, `${name()} has no end`);
     if (standardVerdict(words, layout, before) === undefined)
-      fail('chain', before, `chain ${last.name} does not end with a verdict`);
+      fail('chain', before, `${name()} does not end with a verdict`);
     // The tail's own verdict is never a jump.
-    if (jumpCount > 0 && jumps[jumpCount - 1]! > before)
-      fail('chain', before, `chain ${last.name} ends with a jump`);
+    if (jumps.count > 0 && jumps.offsets[jumps.count - 1]! > before)
+      fail('chain', before, `${name()} ends with a jump`);
   };
   for (let offset = 0; offset < size; count++) {
     if (ended) fail('entry', offset, 'entries after the end of the table');
@@ -186,40 +260,31 @@ export function decodeTable(family: XtablesFamily, info: TableInfo, bytes: Buffe
     if (name === ER && cString(bytes, offset + target + EXTENSION_NAME, 29) === 'ERROR') {
       if (targetSize < ERROR_TARGET_SIZE) fail('target', offset + target, 'ERROR is cut short');
       close(offset);
-      last = undefined;
-      if (offset + next === size) ended = true;
-      else {
-        last = {
-          name: cString(bytes, offset + target + EXTENSION_HEADER, ERROR_TARGET_SIZE - EXTENSION_HEADER),
-          hook: undefined,
-          start: offset,
-          first: offset + next,
-          tail: 0,
-          end: 0,
-          entry: count,
-          entries: 0,
-        };
-        chains.push(last);
-      }
+      open = offset + next < size;
+      if (open) {
+        const at = offset + target + EXTENSION_HEADER;
+        chains.add(
+          cString(bytes, at, ERROR_TARGET_SIZE - EXTENSION_HEADER),
+          -1,
+          offset,
+          offset + next,
+          count,
+        );
+      } else if (next !== entrySize + ERROR_TARGET_SIZE)
+        fail('entry', offset, 'the end of the table is long');
+      else ended = true;
     } else {
       const hook = hookAt.get(offset);
       if (hook !== undefined) {
         close(offset);
-        const start = { start: offset, first: offset, tail: 0, end: 0, entry: count, entries: 0 };
-        last = { name: HOOKS[hook]!, hook, ...start };
-        chains.push(last);
-      } else if (last === undefined) fail('entry', offset, 'a rule outside of all chains');
+        open = true;
+        chains.add(HOOKS[hook]!, hook, offset, offset, count);
+      } else if (!open) fail('entry', offset, 'a rule outside of all chains');
       if ((name & 0xff) === 0) {
         if (targetSize < STANDARD_TARGET_SIZE) fail('target', offset + target, 'a verdict is cut short');
         const at = offset + target + EXTENSION_HEADER;
-        if (words[at >> 2]! >= 0) {
-          if (jumpCount === jumps.length) {
-            const more = new Int32Array(jumps.length * 2);
-            more.set(jumps);
-            jumps = more;
-          }
-          jumps[jumpCount++] = at;
-        }
+        const verdict = words[at >> 2]!;
+        if (verdict >= 0) jumps.add(at, verdict);
       }
     }
     before = offset;
@@ -227,23 +292,53 @@ export function decodeTable(family: XtablesFamily, info: TableInfo, bytes: Buffe
   }
   if (!ended) fail('table', size, 'the end of the table is missing', 'TRUNCATED');
   if (count !== info.entries) fail('table', size, `${info.entries} entries announced, ${count} found`);
-  if (hookAt.size !== chains.filter(chain => chain.hook !== undefined).length)
-    fail('hooks', 0, 'a hook entry is not the beginning of a rule');
-  for (const chain of chains)
-    if (chain.hook !== undefined && info.underflows[chain.hook] !== chain.tail)
-      fail('underflow', chain.tail, `the policy of ${chain.name} is elsewhere`);
-  const table = new XtTable(family, info, bytes, chains, jumps.slice(0, jumpCount));
+  const columns = chains.done();
+  checkHooks(info, columns, hookAt.size);
+  const table = new XtTable(family, info, bytes, columns, jumps.done());
   checkJumps(table);
   return table;
 }
 
+function checkHooks(info: TableInfo, { names, hooks, tails }: ChainColumns, wanted: number): void {
+  let found = 0;
+  for (const [i, hook] of hooks.entries()) {
+    if (hook < 0) continue;
+    found++;
+    if (info.underflows[hook] !== tails[i])
+      fail('underflow', tails[i]!, `the policy of ${names[i]} is elsewhere`);
+  }
+  if (found !== wanted) fail('hooks', 0, 'a hook entry is not the beginning of a rule');
+}
+
 /** Every jump leads to the beginning of a chain, or to the rule after it. */
 function checkJumps(table: XtTable): void {
-  const { words, jumps } = table;
-  for (const at of jumps) {
-    const verdict = words[at >> 2]!;
+  const { offsets, verdicts } = table.jumps;
+  for (let i = 0; i < offsets.length; i++) {
+    const at = offsets[i]!;
+    const verdict = verdicts[i]!;
     // The verdict is the last of a standard target: the next entry begins eight bytes further.
     if (verdict !== at + 8 && table.indexByFirst(verdict) < 0)
       fail('verdict', at, `a jump to ${verdict}, where no chain begins`);
   }
+}
+
+/**
+ * Whether `bytes`, of the same size, say the same as the table: everything but counters and what the kernel notes in
+ * entries. Every word is looked at.
+ */
+export function isUnchanged(table: XtTable, bytes: Buffer): boolean {
+  const { words, layout } = table;
+  if (bytes.length !== table.bytes.length) return false;
+  const now = wordsOf(bytes);
+  const sizes = layout.targetOffset >> 2;
+  const notes = layout.nfcache >> 2;
+  const header = layout.entrySize >> 2;
+  for (let at = 0; at < words.length; ) {
+    if (words[at + sizes] !== now[at + sizes]) return false;
+    const next = at + (words[at + sizes]! >>> 18);
+    for (let i = at; i < at + notes; i++) if (words[i] !== now[i]) return false;
+    for (let i = at + header; i < next; i++) if (words[i] !== now[i]) return false;
+    at = next;
+  }
+  return true;
 }

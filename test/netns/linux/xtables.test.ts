@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { isSameRule } from '../../../src/codec/xtables/edit.ts';
-import { editXtables, readXtables, type XtablesEditor } from '../../../src/linux/xtables.ts';
+import { editXtables, encoderFor, readXtables, type XtablesEditor } from '../../../src/linux/xtables.ts';
 import { FOREIGN_RULES, RULE_SETS } from '../../harness/iptables-rules.ts';
 import { type LabNamespace, NetnsLab, SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
 
@@ -53,7 +53,8 @@ describe('legacy iptables tables', { skip: SKIP_UNLESS_ROOT }, () => {
         const own = chain === 'MINE' ? [':MINE - [0:0]'] : [];
         const lines = rules.map(rule => `-A ${chain} ${rule}`);
         await restore(theirs, family, [`*${table}`, ':LEAF - [0:0]', ...own, ...lines, 'COMMIT']);
-        const { table: read, encoder } = await readXtables({ netns: theirs.netns }, family, table);
+        const { table: read } = await readXtables({ netns: theirs.netns }, family, table);
+        const encoder = encoderFor(family, name => name === 'LEAF');
         const offsets = [...read.rulesOf(read.chain(chain)!)];
         assert.equal(offsets.length, rules.length);
         for (const [i, rule] of rules.entries()) {
