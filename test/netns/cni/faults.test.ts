@@ -1,22 +1,17 @@
 // kill -9 in the middle of ADD, at many moments, with and without the server; then DEL, which must leave nothing: no link,
 // no rule, no reservation, no unfinished file. And races: two implementations on one reservation directory.
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { CniHost, type CniRequest, REFERENCE_PLUGINS } from '../../harness/cni.ts';
+import { kill, startServer } from '../../harness/cni-process.ts';
 
 const skip = process.getuid?.() === 0 ? false : 'needs root';
 const skipReference =
   skip || (existsSync(join(REFERENCE_PLUGINS, 'host-local')) ? false : 'needs containernetworking-plugins');
-const ROOT = join(import.meta.dirname, '../../..');
-const SERVER = `
-  const { CniServer } = await import(${JSON.stringify(join(ROOT, 'cni/runtime/server.ts'))});
-  const { silentLogger } = await import(${JSON.stringify(join(ROOT, 'src/observe/log.ts'))});
-  await new CniServer({ socketPath: process.env.SOCKET, log: silentLogger() }).start();
-  console.log('ready');`;
 let host: CniHost;
 
 before(async () => {
@@ -61,24 +56,6 @@ async function remains(): Promise<unknown> {
 }
 const CLEAN = { links: ['br0'], rules: '', files: [] };
 
-async function startServer(): Promise<ChildProcess> {
-  const server = spawn(
-    process.execPath,
-    ['--input-type=module', '--disable-warning=ExperimentalWarning', '-e', SERVER],
-    {
-      env: { ...process.env, SOCKET: host.socketPath },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  );
-  await new Promise(resolve => server.stdout!.once('data', resolve));
-  return server;
-}
-
-async function kill(child: ChildProcess): Promise<void> {
-  const ended = new Promise(resolve => child.once('exit', resolve));
-  if (child.exitCode === null && child.signalCode === null && child.kill('SIGKILL')) await ended;
-}
-
 /** ADDs of the list in order until one fails or `stop` says so. */
 async function addList(request: Omit<CniRequest, 'config'>): Promise<void> {
   let prevResult: Record<string, unknown> | undefined;
@@ -97,7 +74,7 @@ async function delList(request: Omit<CniRequest, 'config'>): Promise<void> {
 }
 
 test('the server is killed at 20 moments of ADD; DEL by the next one leaves nothing', { skip }, async () => {
-  let server = await startServer();
+  let server = await startServer(host);
   try {
     await addList({ netns: host.addPod(), id: 'first' });
     await delList({ id: 'first' });
@@ -111,7 +88,7 @@ test('the server is killed at 20 moments of ADD; DEL by the next one leaves noth
       await pause(1 + round * 2);
       await kill(server);
       await adding;
-      server = await startServer();
+      server = await startServer(host);
       // Every other time the pod's namespace is gone too.
       if (round % 2 === 1) host.removePod(netns);
       await delList({ id, netns: round % 2 === 1 ? '' : netns });
