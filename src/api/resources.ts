@@ -10,7 +10,7 @@ import { apiVersionOf, splitApiVersion, typeName, typeSchema } from './schema.ts
 import { selectableFieldsOf } from './selectable-fields.ts';
 import { prepareForCreate, prepareForUpdate } from './strategy.ts';
 import type { KubeObject, ResourceRef } from './types.ts';
-import { validateObject, warningsOf } from './validation.ts';
+import { validateObject } from './validation.ts';
 
 export type { ResourceDefinition, SubresourceDefinition, TableColumn, Verb } from './resource-definition.ts';
 
@@ -83,7 +83,7 @@ function define(apiVersion: string, row: ResourceRow): ResourceDefinition {
     columns: columnsOf(type),
     schema: typeSchema(type),
     checkFields: object => checkFields(group, version, row.kind, object),
-    warnings: object => warningsOf(type, object),
+    warnings: () => [],
     storageKey: (namespace, name) =>
       namespaced && namespace !== '' ? `${prefix}/${namespace}/${name}` : `${prefix}/${name}`,
     defaults: object => applyDefaults(type, object),

@@ -20,10 +20,7 @@ import {
   validateRoleBinding,
   validateSecret,
 } from './validation/cluster.ts';
-import {
-  validateCustomResourceDefinition,
-  warnOfDefinition,
-} from './validation/custom-resource-definition.ts';
+import { validateCustomResourceDefinition } from './validation/custom-resource-definition.ts';
 import { FieldPath } from './validation/field.ts';
 import { validateMetadata } from './validation/metadata.ts';
 import { validatePod, validatePodTemplate } from './validation/pod.ts';
@@ -100,11 +97,6 @@ export function validateObject(
   if (validate) validate(object as never, old as never, path, subresource);
   else validateRequired(object as unknown as JsonObject, typeSchema(kind.type), path);
   return path.causes;
-}
-
-/** Things that are accepted and that their writer should know. */
-export function warningsOf(type: string, object: KubeObject): string[] {
-  return type === 'apiextensions.v1.CustomResourceDefinition' ? warnOfDefinition(object as never) : [];
 }
 
 /** Required scalars and structs of a type; an empty list cannot be told from a missing one in protobuf. */

@@ -72,8 +72,10 @@ export class CustomResources {
 
   #changed(crd: Crd): void {
     const { name } = crd.metadata;
+    const before = this.#known.get(name);
     this.#known.set(name, crd);
-    if (isEstablished(crd)) this.#options.registry.serve(name, customResources(crd));
+    if (isEstablished(crd))
+      this.#options.registry.serve(name, customResources(crd), before && jsonEqual(before.spec, crd.spec));
     this.#later(name);
   }
 

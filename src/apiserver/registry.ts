@@ -6,6 +6,8 @@ const pathOf = (group: string, version: string, plural: string): string => `${gr
 
 export class ResourceRegistry {
   readonly #custom = new Map<string, readonly ResourceDefinition[]>();
+  /** Abort when a custom kind is not served any more in the form it had. */
+  readonly #served = new WeakMap<ResourceDefinition, AbortController>();
   #byPath = new Map<string, ResourceDefinition>();
   #all: readonly ResourceDefinition[] = [];
   /** Grows with every change: what was made from the registry before is out of date. */
@@ -24,12 +26,25 @@ export class ResourceRegistry {
     return this.#all;
   }
 
-  /** Serves a definition's kinds in place of those it had; none takes it out. */
-  serve(definitionName: string, resources: readonly ResourceDefinition[]): void {
+  /**
+   * Serves a definition's kinds in place of those it had; none takes it out. Watches of those it had end, so that their
+   * clients list again and see the new form, or that there is none; with `keepWatches` they go on.
+   */
+  serve(definitionName: string, resources: readonly ResourceDefinition[], keepWatches = false): void {
+    const [before] = this.#custom.get(definitionName) ?? [];
+    const controller = before && this.#served.get(before);
     if (resources.length === 0) {
       if (!this.#custom.delete(definitionName)) return;
     } else this.#custom.set(definitionName, resources);
+    const next = keepWatches && controller ? controller : new AbortController();
+    for (const resource of resources) this.#served.set(resource, next);
     this.#rebuild();
+    if (controller !== next) controller?.abort();
+  }
+
+  /** Aborts when a custom kind is not served in this form any more; undefined for built-in kinds. */
+  whileServed(definition: ResourceDefinition): AbortSignal | undefined {
+    return this.#served.get(definition)?.signal;
   }
 
   /** Kinds of a group that other definitions (or nobody's) have: their names are taken. */

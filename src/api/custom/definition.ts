@@ -17,6 +17,7 @@ import { apiVersionOf } from '../schema.ts';
 import { prepareForCreate, prepareForUpdate, type Strategy } from '../strategy.ts';
 import { FieldPath } from '../validation/field.ts';
 import { validateMetadata } from '../validation/metadata.ts';
+import { checkRules, hasRules } from './cel/evaluate.ts';
 import { customColumns } from './columns.ts';
 import { applySchemaDefaults, hasDefaults } from './default.ts';
 import { type JsonPath, parseJsonPath, valueAt } from './json-path.ts';
@@ -90,8 +91,10 @@ function define(crd: CustomResourceDefinition, version: CustomResourceDefinition
     defaults: object => applySchemaDefaults(object as unknown as JsonValue, schema),
     validate: (object, old) => {
       const path = new FieldPath();
-      validateMetadata({ type: strategy.type, namespaced }, object, old, path.child('metadata'));
+      const kind = { type: strategy.type, namespaced, custom: true };
+      validateMetadata(kind, object, old, path.child('metadata'));
       validateAgainst(object as unknown as JsonObject, schema, path);
+      validateRules(object as unknown as JsonObject, old as unknown as JsonObject | undefined, schema, path);
       return path.causes;
     },
     prepareCreate: object => prepareForCreate(strategy, object),
@@ -104,6 +107,33 @@ function define(crd: CustomResourceDefinition, version: CustomResourceDefinition
       ),
     }),
   };
+}
+
+/** Reasons after which rules could not rely on what the schema promises them. */
+const BLOCKING = new Set([
+  'FieldValueNotSupported',
+  'FieldValueRequired',
+  'FieldValueTooLong',
+  'FieldValueTooMany',
+  'FieldValueTypeInvalid',
+]);
+
+function validateRules(
+  object: JsonObject,
+  old: JsonObject | undefined,
+  schema: JsonSchema,
+  path: FieldPath,
+): void {
+  if (!hasRules(schema)) return;
+  const blocked = path.causes.some(
+    ({ reason, message }) => BLOCKING.has(reason ?? '') || / must be of type /.test(message ?? ''),
+  );
+  if (!blocked) checkRules(object, old, schema, path);
+  else
+    path.invalid(
+      undefined,
+      'some validation rules were not checked because the object was invalid; correct the existing errors to complete validation',
+    );
 }
 
 function fieldText(value: JsonValue | undefined): string {

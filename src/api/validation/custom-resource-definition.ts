@@ -6,10 +6,10 @@ import type {
   CustomResourceDefinitionVersion,
 } from 'kubernetes-types/apiextensions/v1.js';
 import { isJsonObject } from '../../lib/json.ts';
+import { compileRules } from '../custom/cel/compile.ts';
 import { COLUMN_TYPES } from '../custom/columns.ts';
 import { schemaOfVersion } from '../custom/definition.ts';
 import { parseJsonPath } from '../custom/json-path.ts';
-import { walkSchema } from '../custom/json-schema.ts';
 import { validateStructural } from '../custom/structural.ts';
 import { checkDns1035Label, checkDns1123Subdomain } from '../names.ts';
 import type { FieldPath } from './field.ts';
@@ -99,7 +99,11 @@ function validateVersions(spec: CustomResourceDefinitionSpec, path: FieldPath): 
 function validateVersion(version: CustomResourceDefinitionVersion, path: FieldPath): void {
   const at = path.child('schema', 'openAPIV3Schema');
   if (!isJsonObject(version.schema?.openAPIV3Schema)) at.required('schemas are required');
-  else validateStructural(schemaOfVersion(version), at);
+  else {
+    const before = at.causes.length;
+    validateStructural(schemaOfVersion(version), at);
+    if (at.causes.length === before) compileRules(schemaOfVersion(version), at);
+  }
   for (const [index, column] of (version.additionalPrinterColumns ?? []).entries()) {
     const where = path.child('additionalPrinterColumns').index(index);
     if (!column.name) where.child('name').required();
@@ -137,21 +141,4 @@ function validateUnchanged(
   path.child('scope').unchanged(spec.scope, old.scope);
   path.child('names', 'kind').unchanged(spec.names?.kind, old.names?.kind);
   path.child('names', 'plural').unchanged(spec.names?.plural, old.names?.plural);
-}
-
-/** What is accepted and has no effect. */
-export function warnOfDefinition(crd: CustomResourceDefinition): string[] {
-  const warnings: string[] = [];
-  for (const version of Array.isArray(crd.spec?.versions) ? crd.spec.versions : []) {
-    let rules = 0;
-    if (isJsonObject(version.schema?.openAPIV3Schema))
-      walkSchema(schemaOfVersion(version), schema => {
-        rules += schema['x-kubernetes-validations']?.length ?? 0;
-      });
-    if (rules > 0)
-      warnings.push(
-        `version ${version.name}: x-kubernetes-validations are not evaluated by this server (${rules} rules)`,
-      );
-  }
-  return warnings;
 }

@@ -27,7 +27,7 @@ const NAME_CHECKS: Record<string, NameCheck> = {
 };
 
 export function validateMetadata(
-  kind: { type: string; namespaced: boolean },
+  kind: { type: string; namespaced: boolean; custom?: boolean },
   object: KubeObject,
   old: KubeObject | undefined,
   path: FieldPath,
@@ -47,6 +47,8 @@ export function validateMetadata(
   for (const [index, name] of (metadata.finalizers ?? []).entries()) {
     const at = path.child('finalizers').index(index);
     at.check(name, checkQualifiedName(name));
+    // The extensions API never asked for more, and its own finalizer on definitions has no slash.
+    if (kind.custom || kind.type === 'apiextensions.v1.CustomResourceDefinition') continue;
     const known = ['kubernetes', 'orphan', 'foregroundDeletion'];
     if (!name.includes('/') && !known.includes(name))
       at.invalid(name, 'name is neither a standard finalizer name nor is it fully qualified');

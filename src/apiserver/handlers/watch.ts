@@ -98,7 +98,8 @@ class WatchStream {
   /** Resolves when the watch is over, whoever ended it. */
   ended(timeoutMs: number): Promise<void> {
     const { response, query } = this.#call;
-    const { stopping } = this.#server;
+    const { registry, stopping } = this.#server;
+    const served = registry.whileServed(this.#call.definition);
     return new Promise(resolve => {
       const bookmarks = flag(query, 'allowWatchBookmarks')
         ? setInterval(() => this.#bookmark(), BOOKMARK_INTERVAL_MS)
@@ -112,16 +113,18 @@ class WatchStream {
       };
       const timer = setTimeout(end, timeoutMs);
       stopping.addEventListener('abort', end, { once: true });
+      served?.addEventListener('abort', end, { once: true });
       const close = () => {
         clearTimeout(timer);
         clearInterval(bookmarks);
         stopping.removeEventListener('abort', end);
+        served?.removeEventListener('abort', end);
         this.#watch?.close();
         resolve();
       };
       if (response.destroyed) close();
       else response.once('close', close);
-      if (stopping.aborted) end();
+      if (stopping.aborted || served?.aborted) end();
     });
   }
 
