@@ -9,7 +9,6 @@ import { changeNftTable } from '../../src/linux/iptables-nft.ts';
 import type { Netns } from '../../src/linux/netns.ts';
 import { Nftables } from '../../src/linux/nftables.ts';
 import { changeTable, readXtables, type XtablesPlace, XtablesSocket } from '../../src/linux/xtables.ts';
-import { hasNoNftables } from '../nft/removal.ts';
 import type { Call } from '../runtime/plugin.ts';
 import { type IptablesFamily, IptablesTable } from './table.ts';
 
@@ -92,6 +91,13 @@ export async function readIptables<T>(
   return look(new IptablesTable(family, new TableEdit(table), encoder));
 }
 
+/** The families in which iptables-nft has this table; none on a kernel without netfilter's netlink. */
+function nftFamilies(netns: Netns, name: TableName): IptablesFamily[] {
+  using nft = Nftables.openIfSupported(netns);
+  if (nft === undefined) return [];
+  return FAMILIES.filter(family => nft.getTable(family === 4 ? 'ip' : 'ip6', name) !== undefined);
+}
+
 /** Legacy tables of namespaces that had nothing of CNI in them, by what the kernel says of their layout. */
 const withoutCni = new Map<string, string>();
 const MAX_REMEMBERED = 1024;
@@ -104,11 +110,12 @@ export async function removeFromIptables(
 ): Promise<void> {
   const { hostNetns } = call.site;
   const failures: unknown[] = [];
+  const nftTables = nftFamilies(hostNetns, name);
   for (const family of FAMILIES) {
     try {
-      await changeVariant(call, 'nft', family, name, remove);
+      if (nftTables.includes(family)) await changeVariant(call, 'nft', family, name, remove);
     } catch (error) {
-      if (!hasNoNftables(error)) failures.push(error);
+      failures.push(error);
     }
     if (!legacyTables(hostNetns, family).includes(name)) continue;
     try {
@@ -138,10 +145,7 @@ function legacyLayout(netns: Netns, family: IptablesFamily, name: TableName): st
 export function usesIptables(call: Call): boolean {
   const { hostNetns, environment } = call.site;
   if (pickVariant(hostNetns) === 'legacy') return true;
-  using nft = Nftables.open(hostNetns);
-  const families = ['ip', 'ip6'] as const;
-  if (families.some(family => ['filter', 'nat'].some(name => nft.getTable(family, name) !== undefined)))
-    return true;
+  if ((['filter', 'nat'] as const).some(name => nftFamilies(hostNetns, name).length > 0)) return true;
   const path = environment.PATH || DEFAULT_PATH;
   return path.split(':').some(directory => directory !== '' && existsSync(join(directory, 'iptables')));
 }

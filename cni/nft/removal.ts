@@ -2,12 +2,10 @@
 import { hasCode } from '../../src/lib/errors.ts';
 import { joinErrors } from '../runtime/errors.ts';
 
-/** A kernel without netfilter's netlink has no rules there. */
-export function hasNoNftables(error: unknown): boolean {
-  return hasCode(error, 'EPROTONOSUPPORT');
-}
-
-/** Takes all steps, whatever becomes of the others, and then fails with what failed. */
+/**
+ * Takes all steps, whatever becomes of the others, and then fails with what failed. A kernel without netfilter's netlink
+ * has no rules there.
+ */
 export async function removeFromAll(
   context: string,
   ...steps: (() => void | Promise<void>)[]
@@ -17,7 +15,7 @@ export async function removeFromAll(
     try {
       await step();
     } catch (error) {
-      if (!hasNoNftables(error)) failures.push(error);
+      if (!hasCode(error, 'EPROTONOSUPPORT')) failures.push(error);
     }
   if (failures.length > 0) throw joinErrors(context, failures);
 }
