@@ -38,16 +38,21 @@ export async function observeLegacy(scope: LegacyScope): Promise<LegacyObjects |
 
 function observeChains({ family, table, view, chains, isOurs }: LegacyScope): Map<string, ChainObject> {
   const found = new Map<string, ChainObject>();
-  for (const { name, builtIn } of view.chains) {
-    if (builtIn) continue;
-    const key = `${family} ${table} ${name}`;
-    const wanted = chains.get(key);
-    if (wanted === undefined && !isOurs(name)) continue;
-    const rules =
-      wanted !== undefined && view.holds(name, wanted.rules)
-        ? wanted.rules
-        : Array<string>(view.count(name)).fill(SOME_RULE);
-    found.set(key, { family, table, name, rules });
+  const desired = new Uint8Array(view.chainCount);
+  const others = (name: string, index: number): ChainObject => {
+    return { family, table, name, rules: Array<string>(view.countAt(index)).fill(SOME_RULE) };
+  };
+  for (const [key, wanted] of chains) {
+    if (wanted.family !== family || wanted.table !== table) continue;
+    const index = view.indexOf(wanted.name);
+    if (index < 0) continue;
+    desired[index] = 1;
+    found.set(key, view.holds(index, wanted.rules) ? wanted : others(wanted.name, index));
+  }
+  for (let index = 0; index < desired.length; index++) {
+    const name = view.nameOf(index);
+    if (desired[index] === 0 && !view.isBuiltIn(index) && isOurs(name))
+      found.set(`${family} ${table} ${name}`, others(name, index));
   }
   return found;
 }
@@ -67,8 +72,9 @@ async function observeJumps(scope: LegacyScope): Promise<JumpObject[]> {
     explained.set(chain, known);
   }
   let saved: ReturnType<typeof parseSave> | undefined;
-  for (const { name, builtIn } of view.chains) {
-    if (!builtIn) continue;
+  for (let chain = 0; chain < view.chainCount; chain++) {
+    if (!view.isBuiltIn(chain)) continue;
+    const name = view.nameOf(chain);
     const targets = view.jumps(name);
     for (const [index, target] of targets.entries()) {
       if (target === undefined || explained.get(name)?.has(index)) continue;

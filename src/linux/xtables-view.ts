@@ -32,11 +32,6 @@ export class RuleDigests {
   }
 }
 
-export interface ViewedChain {
-  name: string;
-  builtIn: boolean;
-}
-
 export class XtablesView {
   readonly #table: XtTable | undefined;
   readonly #encoder: RuleEncoder | undefined;
@@ -49,25 +44,36 @@ export class XtablesView {
     this.#encoder = read?.encoder;
   }
 
-  get chains(): ViewedChain[] {
-    const table = this.#table;
-    return table === undefined
-      ? []
-      : table.columns.names.map((name, i) => ({ name, builtIn: table.columns.hooks[i]! >= 0 }));
+  /** Chains are numbered from 0, the built-in ones first. */
+  get chainCount(): number {
+    return this.#table?.chainCount ?? 0;
   }
 
-  /** How many rules a chain has; 0 for one that is not there. */
-  count(chain: string): number {
-    const index = this.#table?.indexOf(chain) ?? -1;
-    return index < 0 ? 0 : countOf(this.#table!, index);
+  /** -1 for a chain that is not there. */
+  indexOf(chain: string): number {
+    return this.#table?.indexOf(chain) ?? -1;
+  }
+
+  nameOf(index: number): string {
+    return this.#table!.columns.names[index]!;
+  }
+
+  isBuiltIn(index: number): boolean {
+    return this.#table!.columns.hooks[index]! >= 0;
+  }
+
+  /** How many rules a chain has. */
+  countAt(index: number): number {
+    // Without the tail, and the head of a user's chain.
+    return this.#table!.entriesOf(index) - (this.isBuiltIn(index) ? 1 : 2);
   }
 
   /** Whether a chain has exactly these rules in this order. Throws UnsupportedRule. */
-  holds(chain: string, rules: readonly string[]): boolean {
-    const table = this.#table;
-    const index = table?.indexOf(chain) ?? -1;
-    if (table === undefined || index < 0 || countOf(table, index) !== rules.length) return false;
-    return this.#digests.of(table.family, chain, rules, this.#encoder!) === digestChain(table, index);
+  holds(index: number, rules: readonly string[]): boolean {
+    const table = this.#table!;
+    if (this.countAt(index) !== rules.length) return false;
+    const wanted = this.#digests.of(table.family, this.nameOf(index), rules, this.#encoder!);
+    return wanted === digestChain(table, index);
   }
 
   /** Indexes of the rules of a chain that are equal to this one. Throws UnsupportedRule. */
@@ -94,9 +100,4 @@ export class XtablesView {
       ? []
       : [...table.rulesOf(span)].map(at => table.jumpOf(at) || undefined);
   }
-}
-
-/** Entries without the head and the tail. */
-function countOf(table: XtTable, index: number): number {
-  return table.entriesOf(index) - (table.columns.hooks[index]! < 0 ? 2 : 1);
 }

@@ -31,6 +31,8 @@ export interface ExtensionCodec {
   revision: number;
   /** sizeof; the caller aligns. */
   size: number;
+  /** Whether it says nothing without any option, and iptables refuses it so. */
+  needsOption?: true;
   start?: (site: ExtensionSite) => void;
   /** Reads the values of one option; false when it is none of this extension's. */
   option: (site: ExtensionSite, name: string, negated: boolean, values: OptionReader) => boolean;
@@ -41,6 +43,7 @@ export interface ExtensionCodec {
 const comment: ExtensionCodec = {
   revision: 0,
   size: 256,
+  needsOption: true,
   option({ bytes, at }, name, negated, values) {
     if (name !== '--comment' || negated) return false;
     const text = values.next();
@@ -154,6 +157,7 @@ const CT = { STATE: 1 << 0, PROTO: 1 << 1, STATUS: 1 << 6, DIRECTION: 1 << 12, S
 const conntrack: ExtensionCodec = {
   revision: 3,
   size: 164,
+  needsOption: true,
   option({ bytes, at, family }, name, negated, values) {
     let flag: number;
     let inverted = negated;
@@ -196,6 +200,7 @@ const NO_PACKET = 0xffffffff;
 const statistic: ExtensionCodec = {
   revision: 0,
   size: 24,
+  needsOption: true,
   start: ({ bytes, at }) => bytes.writeUInt16LE(0xffff, at),
   option({ bytes, at }, name, negated, values) {
     const mode = bytes.readUInt16LE(at);
@@ -237,6 +242,7 @@ const RECENT: Readonly<Record<string, number>> = { '--rcheck': 1, '--set': 2, '-
 const recent: ExtensionCodec = {
   revision: 1,
   size: 228,
+  needsOption: true,
   start({ bytes, at }) {
     bytes.write('DEFAULT', at + 10, 'latin1');
     bytes.fill(0xff, at + 212, at + 228);
@@ -281,6 +287,7 @@ function writeMask(bytes: Buffer, text: string, family: XtablesFamily, at: numbe
 const mark: ExtensionCodec = {
   revision: 1,
   size: 12,
+  needsOption: true,
   option({ bytes, at }, name, negated, values) {
     if (name !== '--mark') return false;
     const [value, mask] = parseMark(values.next());
@@ -308,6 +315,7 @@ const ADDRESS_TYPES = {
 const addrtype: ExtensionCodec = {
   revision: 1,
   size: 8,
+  needsOption: true,
   option({ bytes, at }, name, negated, values) {
     if (name === '--src-type' || name === '--dst-type') {
       const isSource = name === '--src-type';
@@ -333,6 +341,7 @@ const MULTIPORT_PROTOCOLS = new Set([6, 17, 33, 132, 136]);
 const multiport: ExtensionCodec = {
   revision: 1,
   size: 48,
+  needsOption: true,
   option({ bytes, at, protocol }, name, negated, values) {
     const which = MULTIPORT[name];
     if (which === undefined) return false;
@@ -370,6 +379,7 @@ const PHYSDEV_IS: Readonly<Record<string, number>> = {
 const physdev: ExtensionCodec = {
   revision: 0,
   size: 66,
+  needsOption: true,
   option({ bytes, at }, name, negated, values) {
     const is = PHYSDEV_IS[name];
     let flag: number;

@@ -197,6 +197,7 @@ export class RuleEncoder {
     bytes[at + EXTENSION_REVISION] = codec.revision;
     site.at = at + EXTENSION_HEADER;
     codec.start?.(site);
+    const first = reader.index;
     while (!reader.done) {
       const negated = reader.peek() === '!';
       const option = reader.peek(negated ? 1 : 0);
@@ -205,6 +206,7 @@ export class RuleEncoder {
       reader.index += negated ? 2 : 1;
       if (!codec.option(site, option, negated, reader)) unsupported(`${option} of ${name}`);
     }
+    if (codec.needsOption && reader.index === first) unsupported(`${name} without options`);
     codec.finish?.(site);
     return at + size;
   }

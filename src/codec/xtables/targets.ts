@@ -14,6 +14,7 @@ import {
 const mark: ExtensionCodec = {
   revision: 2,
   size: 8,
+  needsOption: true,
   option({ bytes, at }, name, negated, values) {
     if (negated) return false;
     const put = (value: number, mask: number): true => {
