@@ -168,6 +168,8 @@ function model(
   };
   for (const one of list) {
     const rules = chains.get(one.chain);
+    // Chains are made before everything else; one that is deleted after that stays so.
+    if (one.kind === 'chain' && one.rules.length === 0) continue;
     if (rules === undefined) return undefined;
     if (one.kind === 'chain') {
       if (!one.rules.every(isKnown)) return undefined;
