@@ -176,3 +176,46 @@ test('garbage: two observations and the grace period; a newer owner is safe; tun
   );
   assert.ok((await used(store)).includes(dead.address));
 });
+
+test('garbage: an address that was given to somebody else meanwhile is not released, nor one of a handle that lives', async () => {
+  const store = new MemoryIpamStore([pool('10.0.0.0/31', { blockSize: 31 })]);
+  const ipam = allocator(store, 'n');
+  const detector = new GarbageDetector(1000);
+  const blocks = async () => (await store.blocks.list()).map(({ spec }) => ({ spec }));
+  const nodes = new Set(['n']);
+  const look = async (nowMs: number, pods = new Map<string, Set<string>>()) =>
+    detector.observe({ nowMs, blocks: await blocks(), pods, nodes });
+  const first = await ipam.assign(request('first'));
+  await look(0);
+  await ipam.releaseHandle('first');
+  await ipam.assign(request('other'));
+  const again = await ipam.assign(request('second'));
+  assert.equal(again.address, first.address, 'the same ordinal, by another sequence number');
+  const second = new Map([['default/second', new Set([again.address])]]);
+  assert.deepEqual((await look(2000, second)).releases, []);
+  // All or none of a handle: a pod with one live address keeps what it has.
+  const found = await look(4000, second);
+  assert.deepEqual(
+    found.releases.map(one => one.handle),
+    ['other'],
+  );
+});
+
+test('garbage: a block that was empty at two looks in a row is named, one that was used in between is not', async () => {
+  const store = new MemoryIpamStore([pool('10.0.0.0/24')]);
+  const ipam = allocator(store, 'n');
+  const detector = new GarbageDetector(0);
+  const look = async () => {
+    const blocks = (await store.blocks.list()).map(({ spec }) => ({ spec }));
+    const pods = new Map([['default/a', new Set<string>()]]);
+    return detector.observe({ nowMs: 0, blocks, pods, nodes: new Set(['n']) }).emptyBlocks;
+  };
+  const { block } = await ipam.assign(request('a'));
+  assert.deepEqual(await look(), []);
+  await ipam.releaseHandle('a');
+  assert.deepEqual(await look(), [], 'empty for the first time');
+  await ipam.assign(request('a'));
+  await ipam.releaseHandle('a');
+  assert.deepEqual(await look(), [], 'used in between');
+  assert.deepEqual(await look(), [{ block, node: 'n' }]);
+});
