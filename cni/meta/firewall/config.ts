@@ -22,9 +22,12 @@ export interface PodFirewall {
   isolation?: { bridge: string; policy: IsolatingPolicy };
 }
 
-/** Chains of the owned table that are not the administrator's. */
-const RESERVED =
-  /^(admin|forward|isolation|open|prerouting|output|postrouting|(conditional_)?hostports|(masq|snat|port[46]|same-bridge|isolated)-.*)$/;
+/** Names that chains of the owned table or of iptables have, and verdicts. */
+const RESERVED = [
+  /^(admin|forward|isolation|open|prerouting|output|postrouting|(conditional_)?hostports)$/,
+  /^(masq|snat|port[46]|same-bridge|isolated)-/,
+  /^(INPUT|FORWARD|OUTPUT|ACCEPT|DROP|RETURN|QUEUE|CNI-FORWARD|CNI-ISOLATION-STAGE-[12])$/,
+];
 
 export function readFirewallConfig(call: Call): FirewallConfig {
   const { config } = call;
@@ -47,7 +50,10 @@ export function readFirewallConfig(call: Call): FirewallConfig {
       'known are open, same-bridge and isolated',
     );
   const adminChain = config.string('iptablesAdminChainName') || 'CNI-ADMIN';
-  if (!/^[A-Za-z0-9_.][A-Za-z0-9_.-]{0,27}$/.test(adminChain) || RESERVED.test(adminChain))
+  if (
+    !/^[A-Za-z0-9_.][A-Za-z0-9_.-]{0,27}$/.test(adminChain) ||
+    RESERVED.some(names => names.test(adminChain))
+  )
     throw configError(`${JSON.stringify(adminChain)} cannot be the name of an administrator's chain`);
   return { backend, adminChain, ingressPolicy };
 }

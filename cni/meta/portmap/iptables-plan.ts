@@ -139,7 +139,7 @@ export function conditionText(words: readonly string[], protocol: Protocol): str
       extension = true;
     }
     if (word === '-m' || word === '--match') extension = true;
-    const short = SHORT[word] ?? word;
+    const short = Object.hasOwn(SHORT, word) ? SHORT[word]! : word;
     out.push(/^[A-Za-z0-9_.,:/!+-]+$/.test(short) ? short : quoted(short));
   }
   return out.map(word => ` ${word}`).join('');

@@ -9,14 +9,14 @@ import { type PortMapping, PROTOCOLS } from './config.ts';
 type Family = 4 | 6;
 
 /** struct xt_multiport_v1: flags, count, ports. */
-const MULTIPORT = { COUNT: 1, PORTS: 2 } as const;
+const MULTIPORT = { COUNT: 1, PORTS: 2, BYTES: 32 } as const;
 /** Where the first destination port is in struct xt_tcp, xt_udp and xt_sctp_info. */
 const PORT_AT: Readonly<Record<string, number>> = { tcp: 4, udp: 4, sctp: 0 };
 
 /** The ports of a rule of CNI-HOSTPORT-DNAT. */
 export function entryPorts(piece: Piece, family: Family): { protocol: number; ports: number[] } {
   const info = matchesOf(piece, family).find(match => match.name === 'multiport')?.info;
-  if (info === undefined) return { protocol: 0, ports: [] };
+  if (info === undefined || info.length < MULTIPORT.BYTES) return { protocol: 0, ports: [] };
   const count = Math.min(info[MULTIPORT.COUNT]!, 15);
   const ports = Array.from({ length: count }, (_, i) => info.readUInt16LE(MULTIPORT.PORTS + 2 * i));
   return { protocol: protocolOf(piece, LAYOUT[family]), ports };
@@ -39,7 +39,8 @@ export function translates(piece: Piece, family: Family, mapping: PortMapping): 
   const layout = LAYOUT[family];
   if (targetOf(piece, family)?.name !== 'DNAT') return false;
   const match = matchesOf(piece, family).find(({ name }) => name === mapping.protocol);
-  if (match === undefined || protocolOf(piece, layout) !== PROTOCOLS[mapping.protocol]) return false;
+  if (match === undefined || match.info.length < 8) return false;
+  if (protocolOf(piece, layout) !== PROTOCOLS[mapping.protocol]) return false;
   if (match.info.readUInt16LE(PORT_AT[mapping.protocol]!) !== mapping.hostPort) return false;
   const { hostIp } = mapping;
   const wanted = hostIp === undefined || isUnspecified(hostIp) ? Buffer.alloc(layout.addressSize) : hostIp;

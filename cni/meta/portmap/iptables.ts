@@ -35,7 +35,7 @@ export async function addPortChains(
   } catch (error) {
     // One family may be done when the other cannot be; the first error is the one to tell.
     await delPortChains(call).catch(() => {});
-    throw error;
+    throw unfitting(error, config);
   }
   return all.flatMap(({ family, mappings }) =>
     mappings.filter(one => one.protocol === 'udp').map(one => ({ family, port: one.hostPort })),
@@ -55,6 +55,17 @@ function checkConditions(table: IptablesTable, config: PortmapConfig): void {
     if (!hasCode(cause, 'XTABLES_UNSUPPORTED')) throw cause;
     throw configError(`cannot parse ${field}: ${errorMessage(cause)}`, words.join(' '));
   }
+}
+
+/** A match that is understood but does not fit the port's protocol, `-m tcp` for a UDP port, is the kernel's to refuse. */
+function unfitting(error: unknown, { conditions }: PortmapConfig): unknown {
+  const fields = ([4, 6] as const).filter(family => conditions[family].length > 0);
+  if (!hasCode(error, 'EINVAL') || fields.length === 0) return error;
+  const names = fields.map(family => `conditionsV${family}`).join(' or ');
+  return configError(
+    `the kernel refuses ${names}`,
+    `${fields.map(family => conditions[family].join(' ')).join('; ')}: ${errorMessage(error)}`,
+  );
 }
 
 function checkMarkChain(table: IptablesTable, { snat, externalSetMarkChain }: PortmapConfig): void {

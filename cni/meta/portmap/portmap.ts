@@ -66,6 +66,7 @@ export const portmap: Plugin = {
   async check(call: Call): Promise<void> {
     const config = readPortmapConfig(call);
     const pods = podAddresses(requirePrevResult(call));
+    if (config.mappings.length === 0) return;
     if (config.backend === 'iptables') {
       await checkPortChains(call, config, pods);
       return;

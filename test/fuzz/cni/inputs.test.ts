@@ -170,6 +170,12 @@ test('whole plugins with netconfs of any shape answer with CNI’s JSON and leav
     'mode',
     'backend',
     'table',
+    'conditionsV4',
+    'externalSetMarkChain',
+    'ipMasq',
+    'ipMasqBackend',
+    'ingressPolicy',
+    'iptablesAdminChainName',
   );
   await fc.assert(
     fc.asyncProperty(
@@ -185,6 +191,7 @@ test('whole plugins with netconfs of any shape answer with CNI’s JSON and leav
         'tap',
         'sbr',
         'flannel',
+        'firewall',
       ),
       fc.constantFrom('ADD', 'DEL', 'CHECK', 'GC', 'STATUS'),
       fc.dictionary(field, json, { maxKeys: 4, noNullPrototype: true }),
