@@ -123,6 +123,16 @@ export class LabNamespace {
     return socket;
   }
 
+  /** A UDP socket of this namespace that is connected; the caller closes it. */
+  async udpClient(address: string, port: number): Promise<dgram.Socket> {
+    const socket = this.#udpSocket(address.includes(':'));
+    await new Promise<void>((resolve, reject) => {
+      socket.once('error', reject);
+      socket.connect(port, address, resolve);
+    });
+    return socket;
+  }
+
   /** A TCP socket of this namespace, connected or connecting. */
   connect(address: string, port: number, sourcePort?: number): net.Socket {
     const v6 = address.includes(':');

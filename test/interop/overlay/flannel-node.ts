@@ -52,6 +52,29 @@ export class FlannelNode {
       );
   }
 
+  /**
+   * flanneld starts and finds a device: it keeps one that is as it would make it, and deletes any other. The MAC is the
+   * one of the own annotation. Throws when it would not be kept.
+   */
+  async start(own: Node, others: readonly Node[]): Promise<void> {
+    const { host, publicIp, subnet, mac } = this.options;
+    if (!own.metadata?.annotations?.[`${PREFIX}/backend-data`]?.includes(mac))
+      throw new Error(`another MAC is announced for ${own.metadata?.name}`);
+    const { stdout } = await host.run('ip', ['-d', '-j', 'link', 'show', 'flannel.1']);
+    const [link] = JSON.parse(stdout);
+    const { id, port, local, link: device, learning } = link.linkinfo.info_data;
+    const found = JSON.stringify([link.address, id, port, local, device, learning]);
+    if (found !== JSON.stringify([mac, 1, 8472, publicIp, 'eth0', false]))
+      throw new Error(`flanneld would make the device of ${own.metadata?.name} again: ${found}`);
+    await this.#sh(
+      `ip address replace ${subnet.slice(0, subnet.indexOf('/'))}/32 dev flannel.1`,
+      'ip link set flannel.1 up',
+      'iptables -t nat -C POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG',
+      'iptables -C FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD',
+    );
+    for (const node of others) await this.addPeer(node);
+  }
+
   /** --ip-masq and --iptables-forward-rules. */
   async makeRules(network: string): Promise<void> {
     const { subnet } = this.options;

@@ -3,113 +3,16 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { parseNetConf } from '../../../routing/subnet/net-conf.ts';
-import type { Node } from '../../../src/api/types.ts';
 import { RESOURCE } from '../../../src/client/resources.ts';
 import { run } from '../../../src/linux/exec.ts';
 import { type ControlPlane, startControlPlane } from '../../harness/control-plane.ts';
 import { SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
-import { OverlayCluster } from '../../netns/overlay/cluster.ts';
-import { FlannelNode } from './flannel-node.ts';
-import { bringIn, eventually, FlanneldProcess } from './flanneld-process.ts';
+import { eventually, FlanneldProcess } from './flanneld-process.ts';
+import { type BareHost, exchange, NET_CONF, Stage, startTraffic } from './stage.ts';
 
-const NET_CONF =
-  '{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/56","Backend":{"Type":"vxlan"}}';
 const PREFIX = 'flannel.alpha.coreos.com';
 const PODWIRE = join(import.meta.dirname, '../../../src/cmd/podwire.ts');
 const limits = { skip: SKIP_UNLESS_ROOT, timeout: 120_000 };
-
-type BareHost = ReturnType<OverlayCluster['addBareHost']>;
-
-class Stage {
-  readonly plane: ControlPlane;
-  readonly cluster: OverlayCluster;
-  readonly #ends: (() => unknown)[] = [];
-
-  constructor(plane: ControlPlane, name: string) {
-    this.plane = plane;
-    this.cluster = new OverlayCluster(name, parseNetConf(NET_CONF));
-    this.#ends.push(() => this.cluster.close());
-  }
-
-  /** A host with its Node object, and the API server's port in it. */
-  async host(n: number): Promise<BareHost> {
-    const bare = this.cluster.addBareHost({ n });
-    await this.plane.admin.create(RESOURCE.nodes, {
-      metadata: { name: bare.name },
-      spec: { podCIDR: `10.244.${n}.0/24`, podCIDRs: [`10.244.${n}.0/24`, `fd00:10:244:${n}::/64`] },
-    });
-    const port = Number(new URL(this.plane.admin.config.server).port);
-    this.#ends.push(bringIn(bare.host, port));
-    return bare;
-  }
-
-  flanneld(bare: BareHost, ...args: string[]): FlanneldProcess {
-    const kube = ['--kube-subnet-mgr', '--kubeconfig-file', this.plane.kubeconfig, '--ip-masq'];
-    const made = new FlanneldProcess(bare.host, {
-      args: [...kube, '--iface=eth0', ...args],
-      env: { NODE_NAME: bare.name },
-      netConf: NET_CONF,
-    });
-    this.#ends.push(() => made.close());
-    return made;
-  }
-
-  flannel(bare: BareHost, n: number): FlannelNode {
-    const ip = (text: string): string => text.slice(0, text.indexOf('/'));
-    return new FlannelNode({
-      name: bare.name,
-      host: bare.host,
-      publicIp: ip(bare.underlayAddresses[0]!),
-      publicIpv6: ip(bare.underlayAddresses[1]!),
-      subnet: `10.244.${n}.0/24`,
-      subnetV6: `fd00:10:244:${n}::/64`,
-      mac: `0a:58:0a:f4:0${n}:00`,
-      macV6: `0a:58:0a:f6:0${n}:00`,
-    });
-  }
-
-  node(name: string): Promise<Node> {
-    return this.plane.admin.get(RESOURCE.nodes, name);
-  }
-
-  async close(): Promise<void> {
-    for (const end of this.#ends.reverse()) await end();
-    for (const node of (await this.plane.admin.list(RESOURCE.nodes)).items)
-      await this.plane.admin.delete(RESOURCE.nodes, node.metadata.name);
-  }
-}
-
-async function exchange(one: BareHost, two: BareHost): Promise<void> {
-  for (const [from, to] of [
-    [one, two],
-    [two, one],
-  ] as const) {
-    const { v4, v6 } = to.podAddresses;
-    assert.deepEqual(await from.pod.ask(v4, 80), { server: to.name, client: from.podAddresses.v4 });
-    assert.deepEqual(await from.pod.ask(v6, 80), { server: to.name, client: from.podAddresses.v6 });
-    assert.equal(await from.pod.outcome(v4, 53, { protocol: 'udp' }), to.name);
-  }
-}
-
-/** One datagram after the other, each with its answer, until told to stop: how many went and how many were lost. */
-function startTraffic(from: BareHost, to: BareHost): () => Promise<{ sent: number; lost: number }> {
-  let stopped = false;
-  const count = { sent: 0, lost: 0 };
-  const done = (async () => {
-    while (!stopped) {
-      count.sent++;
-      const answer = await from.pod.outcome(to.podAddresses.v4, 53, { protocol: 'udp', timeoutMs: 300 });
-      if (answer !== to.name) count.lost++;
-      await new Promise(resolve => setTimeout(resolve, 2));
-    }
-  })();
-  return async () => {
-    stopped = true;
-    await done;
-    return count;
-  };
-}
 
 describe('flanneld beside flannel', limits, () => {
   let plane: ControlPlane;
