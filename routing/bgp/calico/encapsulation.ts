@@ -4,7 +4,7 @@
 // the node's own subnet.
 
 import type { Node } from '../../../src/api/types.ts';
-import type { KernelState } from '../../../src/kernel/state.ts';
+import { type KernelState, ROUTE_PROTOCOL } from '../../../src/kernel/state.ts';
 import { formatCidr } from '../../../src/lib/cidr.ts';
 import { canonicalIp, formatIp, ipFamily, parseIp } from '../../../src/lib/ip.ts';
 import type { FibNextHop, FibShape } from '../../fib/fib-table.ts';
@@ -42,7 +42,7 @@ interface Peer {
   readonly vtep: Readonly<Record<4 | 6, Vtep>>;
 }
 
-type TunnelState = Required<Pick<KernelState, 'links' | 'addresses' | 'neighbours' | 'fdb' | 'sysctls'>>;
+type TunnelState = Required<Pick<KernelState, 'links' | 'addresses' | 'routes' | 'neighbours' | 'fdb' | 'sysctls'>>;
 
 /** What the FIB asks for every route: another next hop, or undefined for the plain one. */
 export function routeShape(input: EncapsulationInput): FibShape {
@@ -109,7 +109,9 @@ function peersByAddress(nodes: readonly Node[]): [string, Peer][] {
 
 /** The tunnel devices the pools ask for, with this node's addresses and the VTEPs of the others. */
 export function tunnelState(input: EncapsulationInput): KernelState {
-  const state: TunnelState = { links: [], addresses: [], neighbours: [], fdb: [], sysctls: [] };
+  const state: TunnelState = {
+    ...{ links: [], addresses: [], routes: [], neighbours: [], fdb: [], sysctls: [] },
+  };
   const peers = peersByAddress(input.nodes);
   const own = peers.find(([, { node }]) => node.name === input.nodeName)?.[1];
   if (own === undefined) return {};
@@ -173,5 +175,9 @@ function vxlanState(input: EncapsulationInput, { own, peers, family }: VxlanPeer
     if (ipFamily(underlay) !== family) continue;
     state.neighbours.push({ link, address: theirs.address, mac: theirs.mac, state: 'permanent' });
     state.fdb.push({ link, mac: theirs.mac, destination: underlay });
+    // Linux takes no IPv6 gateway that it would reach by another link, onlink or not (ip6_route_check_nh_onlink): a block
+    // that goes plain now holds its node's VTEP address too, and could never move into the tunnel.
+    const way = family === 6 ? hostPrefix(theirs.address) : undefined;
+    if (way !== undefined) state.routes.push({ destination: way, link, protocol: ROUTE_PROTOCOL.bgp });
   }
 }

@@ -38,11 +38,8 @@ export function decodeNlri(
   into: PrefixBatch,
 ): void {
   into.reset(family);
-  if (family === 4) decodeNlri4(buffer, start, end, addPath, into);
-  else decodeNlri6(buffer, start, end, addPath, into);
-}
-
-function decodeNlri4(buffer: Buffer, start: number, end: number, addPath: boolean, into: PrefixBatch): void {
+  const longest = family === 4 ? 32 : 128;
+  const { stride } = into;
   let at = start;
   while (at < end) {
     let pathId = 0;
@@ -52,48 +49,26 @@ function decodeNlri4(buffer: Buffer, start: number, end: number, addPath: boolea
       at += 4;
     }
     const length = buffer[at++]!;
-    if (length > 32) throw badNlri(at - 1, `prefix length ${length} is more than 32`);
+    if (length > longest) throw badNlri(at - 1, `prefix length ${length} is more than ${longest}`);
     const bytes = (length + 7) >> 3;
     if (at + bytes > end) throw badNlri(at, `a prefix of ${length} bits is cut short`);
-    let word = 0;
-    if (bytes > 0) word = buffer[at]! << 24;
-    if (bytes > 1) word |= buffer[at + 1]! << 16;
-    if (bytes > 2) word |= buffer[at + 2]! << 8;
-    if (bytes > 3) word |= buffer[at + 3]!;
-    at += bytes;
     const index = into.next();
-    into.words[index] = length === 0 ? 0 : word & (-1 << (32 - length));
+    for (let w = 0; w < stride; w++)
+      into.words[index * stride + w] = prefixWord(buffer, at + w * 4, length - w * 32);
+    at += bytes;
     into.lengths[index] = length;
     into.pathIds[index] = pathId;
   }
 }
 
-function decodeNlri6(buffer: Buffer, start: number, end: number, addPath: boolean, into: PrefixBatch): void {
-  let at = start;
-  while (at < end) {
-    let pathId = 0;
-    if (addPath) {
-      if (end - at < 5) throw badNlri(at, 'the path identifier is cut short');
-      pathId = buffer.readUInt32BE(at);
-      at += 4;
-    }
-    const length = buffer[at++]!;
-    if (length > 128) throw badNlri(at - 1, `prefix length ${length} is more than 128`);
-    const bytes = (length + 7) >> 3;
-    if (at + bytes > end) throw badNlri(at, `a prefix of ${length} bits is cut short`);
-    const index = into.next();
-    const words = into.words;
-    for (let w = 0; w < 4; w++) {
-      let word = 0;
-      const from = w * 4;
-      for (let b = 0; b < 4; b++) word = (word << 8) | (from + b < bytes ? buffer[at + from + b]! : 0);
-      const bits = length - w * 32;
-      words[index * 4 + w] = bits >= 32 ? word : bits <= 0 ? 0 : word & (-1 << (32 - bits));
-    }
-    at += bytes;
-    into.lengths[index] = length;
-    into.pathIds[index] = pathId;
-  }
+/** A word of a prefix of which `bits` (or more) are left at `at`; the bits behind them are cleared. */
+function prefixWord(buffer: Buffer, at: number, bits: number): number {
+  if (bits <= 0) return 0;
+  let word = buffer[at]! << 24;
+  if (bits > 8) word |= buffer[at + 1]! << 16;
+  if (bits > 16) word |= buffer[at + 2]! << 8;
+  if (bits > 24) word |= buffer[at + 3]!;
+  return bits >= 32 ? word : word & (-1 << (32 - bits));
 }
 
 /** Writes one prefix at `offset`; answers the offset behind it. The buffer must have room for maxNlriBytes. */

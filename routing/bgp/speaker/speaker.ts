@@ -6,102 +6,92 @@
 // Everything runs on one thread and in this order, so nothing is locked. Configuration is replaced as a whole; what
 // need not reset a session does not.
 import type { Socket } from 'node:net';
-import { cidrContains } from '../../../src/lib/cidr.ts';
-import { canonicalIp, parseIp } from '../../../src/lib/ip.ts';
+import { canonicalIp } from '../../../src/lib/ip.ts';
 import type { Logger } from '../../../src/observe/log.ts';
 import type { SessionEnd } from '../fsm/events.ts';
 import type { Negotiated } from '../fsm/negotiate.ts';
-import { FAMILIES, type Family } from '../packet/context.ts';
+import { FAMILIES } from '../packet/context.ts';
 import { BgpMessageError } from '../packet/error.ts';
 import { CEASE, ERROR } from '../packet/iana.ts';
-import { ceaseWithText, hardReset, type NotificationMessage } from '../packet/message/notification.ts';
-import { encodeRouteRefresh, REFRESH, type RouteRefreshMessage } from '../packet/message/route-refresh.ts';
-import { AttributeStore } from '../rib/attribute-store.ts';
+import { cease, ceaseWithText, hardReset } from '../packet/message/notification.ts';
+import { encodeRouteRefresh, type RouteRefreshMessage } from '../packet/message/route-refresh.ts';
+import type { AttributeStore } from '../rib/attribute-store.ts';
 import type { PathSource } from '../rib/path-source.ts';
-import { Rib } from '../rib/rib.ts';
 import { Peer, type PeerHandler } from '../session/peer.ts';
 import type { PeerConfig } from '../session/peer-config.ts';
+import { dynamicPeerAt, neighbourAt } from './admission.ts';
 import { exportContextOf, importContextOf } from './contexts.ts';
-import { ExportGroups } from './export-groups.ts';
+import type { ExportGroups } from './export-groups.ts';
 import { type ImportContext, reimport } from './import.ts';
 import { Listeners } from './listeners.ts';
-import { LocRib } from './loc-rib.ts';
 import { matchPeers } from './match-peers.ts';
 import { Neighbour } from './neighbour.ts';
-import { adjacentNextHops, NextHops } from './next-hops.ts';
-import { BOTH_FAMILIES, localOpen } from './open.ts';
+import type { NextHops } from './next-hops.ts';
+import { localOpen } from './open.ts';
 import { Originated } from './originated.ts';
+import { PathWatcher } from './path-watcher.ts';
 import { Receiver, ReceiveScratch } from './receive.ts';
+import { takeRefresh } from './refresh.ts';
+import { RouteFlow } from './route-flow.ts';
 import type { OriginatedRoute, SpeakerConfig } from './speaker-config.ts';
 import type { PathState, SpeakerOptions } from './speaker-options.ts';
+import { StartDeferral } from './start-deferral.ts';
 
-const DEFAULT_DEFERRAL_MS = 3000;
 const COLLECT_EVERY_MS = 30_000;
-const LOCAL_SOURCE: PathSource = {
-  index: 0,
-  kind: 'local',
-  name: 'local',
-  address: '',
-  asn: 0,
-  routerId: 0,
-  reflectorClient: false,
-};
-
-const cease = (subcode: number): NotificationMessage => ({
-  code: ERROR.CEASE,
-  subcode,
-  data: new Uint8Array(0),
-});
 
 export class Speaker implements PeerHandler {
   config: SpeakerConfig;
-  readonly store = new AttributeStore();
-  readonly ribs: Readonly<Record<Family, Rib>>;
-  readonly locRibs: Readonly<Record<Family, LocRib>>;
+  readonly store: AttributeStore;
+  readonly ribs: RouteFlow['ribs'];
+  readonly locRibs: RouteFlow['locRibs'];
   readonly nextHops: NextHops;
   /** By source index; 0 is our own. */
-  readonly sources: (PathSource | undefined)[] = [LOCAL_SOURCE];
+  readonly sources: (PathSource | undefined)[];
   readonly neighbours = new Map<string, Neighbour>();
   readonly startedAtMs = Date.now();
-  /** Until then the R bit is set and End-of-RIB is held back. */
-  complete = false;
   readonly #options: SpeakerOptions;
   readonly #log: Logger;
   readonly #byPeer = new Map<Peer, Neighbour>();
+  readonly #flow: RouteFlow;
   readonly #groups: ExportGroups;
   readonly #receiveScratch = new ReceiveScratch();
   readonly #originated: Originated;
   readonly #listeners: Listeners;
+  readonly #deferral: StartDeferral;
+  readonly #paths: PathWatcher;
   #running = false;
-  #flushing: NodeJS.Immediate | undefined;
-  #deferral: NodeJS.Timeout | undefined;
   #collector: NodeJS.Timeout | undefined;
-  #emptied: Record<Family, number[]> = { 4: [], 6: [] };
 
   constructor(options: SpeakerOptions) {
     this.#options = options;
     this.config = options.config;
     this.#log = options.log;
-    this.nextHops = new NextHops(options.resolver ?? adjacentNextHops);
-    const dirty = (): void => this.#scheduleFlush();
-    this.ribs = { 4: new Rib(4, this.store, dirty), 6: new Rib(6, this.store, dirty) };
-    this.locRibs = {
-      4: new LocRib(this.ribs[4], this.sources, this.nextHops),
-      6: new LocRib(this.ribs[6], this.sources, this.nextHops),
-    };
+    this.#flow = new RouteFlow({ resolver: options.resolver, sink: options.sink });
+    this.store = this.#flow.store;
+    this.ribs = this.#flow.ribs;
+    this.locRibs = this.#flow.locRibs;
+    this.nextHops = this.#flow.nextHops;
+    this.sources = this.#flow.sources;
+    this.#groups = this.#flow.groups;
     this.#listeners = new Listeners(options.transport, socket => this.#accept(socket));
-    this.#groups = new ExportGroups(this.ribs, this.sources, this.nextHops);
     this.#originated = new Originated(this.locRibs);
+    this.#paths = new PathWatcher(options.bfd, options.log);
+    this.#deferral = new StartDeferral(held => this.#heardAll(held));
+  }
+
+  /** Whether everything was heard after a restart; until then the R bit is set and End-of-RIB is held back. */
+  get complete(): boolean {
+    return this.#deferral.complete;
   }
 
   async start(): Promise<void> {
     if (this.#running) return;
     this.#running = true;
-    this.complete = this.#options.restarting !== true;
+    this.#flow.start();
+    this.#deferral.start(this.#options.restarting === true, this.#options.deferralMs);
     await this.#listeners.apply(this.config.listen);
     this.#originated.apply(this.config.originate);
     this.#applyPeers();
-    this.#deferral = setTimeout(() => this.#finishStart(), this.#options.deferralMs ?? DEFAULT_DEFERRAL_MS);
     this.#collector = setInterval(() => this.store.collect(), COLLECT_EVERY_MS);
     this.#collector.unref();
   }
@@ -110,7 +100,7 @@ export class Speaker implements PeerHandler {
   async stop(options: { keepRoutes?: boolean; text?: string } = {}): Promise<void> {
     if (!this.#running) return;
     this.#running = false;
-    clearTimeout(this.#deferral);
+    this.#deferral.stop();
     clearInterval(this.#collector);
     this.#listeners.close();
     const shutdown = ceaseWithText(CEASE.ADMIN_SHUTDOWN, options.text ?? '');
@@ -126,9 +116,8 @@ export class Speaker implements PeerHandler {
       }
     }
     if (options.keepRoutes !== true) this.#originated.apply([]);
-    clearImmediate(this.#flushing);
-    this.#flushing = undefined;
-    if (options.keepRoutes !== true) this.#flush();
+    this.#flow.stop();
+    if (options.keepRoutes !== true) this.#flow.flush();
   }
 
   /** Replaces the configuration. Sessions are reset only for what they negotiated. */
@@ -151,24 +140,12 @@ export class Speaker implements PeerHandler {
 
   /** Next hops may resolve otherwise now (a link went, an address came). */
   nextHopsChanged(): void {
-    const changed = this.nextHops.refresh();
-    if (changed.size === 0) return;
-    this.#options.sink?.forgetResolutions();
-    for (const family of FAMILIES) {
-      const rib = this.ribs[family];
-      rib.forEachPath(path => {
-        if (changed.has(rib.entry[path]!.attributes.nextHop ?? '')) rib.touch(rib.netOf[path]!);
-      });
-    }
+    this.#flow.nextHopsChanged();
   }
 
   /** Hands every route to the sink again: pools, and so tunnels, have changed. */
   reprogram(): void {
-    this.#options.sink?.forgetResolutions();
-    for (const family of FAMILIES) {
-      const rib = this.ribs[family];
-      rib.forEachPath(path => rib.touch(rib.netOf[path]!));
-    }
+    this.#flow.reprogram();
   }
 
   /** BFD lost the path (RFC 5882): sessions over it end now instead of at their hold timers, and their routes go. */
@@ -179,18 +156,7 @@ export class Speaker implements PeerHandler {
 
   /** What BFD says about the path to a peer; undefined when it is not watched. */
   pathState(address: string): PathState | undefined {
-    return this.#options.bfd?.state(address);
-  }
-
-  #watchPath(peer: Peer): void {
-    const { bfd, address } = peer.config;
-    const local = canonicalIp(peer.localAddress ?? '');
-    if (bfd === undefined || local === undefined) return;
-    try {
-      this.#options.bfd?.watch(address, local, bfd);
-    } catch (error) {
-      this.#log.warn({ peer: peer.name, error }, 'BFD could not be started');
-    }
+    return this.#paths.state(address);
   }
 
   /** Asks a peer for its routes again (RFC 2918); all of them when no name is given. */
@@ -279,8 +245,8 @@ export class Speaker implements PeerHandler {
     if (otherSource || differs(one => [one.importPolicy, one.allowOwnAs, one.enforceFirstAs]))
       this.#reimport(neighbour);
     if (negotiated !== undefined && differs(({ bfd }) => bfd)) {
-      this.#options.bfd?.unwatch(before.address);
-      this.#watchPath(neighbour.peer);
+      this.#paths.unwatch(before.address);
+      this.#paths.watch(neighbour.peer);
     }
     if (differs(one => [one.exportPolicy, one.nextHopMode, one.sharedSubnets, one.reflectorClient === true]))
       this.#regroup(neighbour);
@@ -306,7 +272,7 @@ export class Speaker implements PeerHandler {
     const { negotiated } = neighbour.peer;
     if (negotiated === undefined) return;
     // Chosen paths must be current.
-    this.#flush();
+    this.#flow.flush();
     this.#groups.move(neighbour, negotiated, exportContextOf(this.config, neighbour, negotiated));
   }
 
@@ -320,7 +286,7 @@ export class Speaker implements PeerHandler {
 
   #accept(socket: Socket): void {
     const address = canonicalIp(socket.remoteAddress ?? '') ?? '';
-    const neighbour = this.#findByAddress(address) ?? this.#admitDynamic(address);
+    const neighbour = neighbourAt(this.neighbours.values(), address) ?? this.#admitDynamic(address);
     if (neighbour === undefined) {
       this.#log.warn({ address }, 'connection from an address that is no configured peer');
       socket.on('error', () => undefined).destroy();
@@ -338,24 +304,9 @@ export class Speaker implements PeerHandler {
     neighbour.peer.accept(socket);
   }
 
-  #findByAddress(address: string): Neighbour | undefined {
-    for (const neighbour of this.neighbours.values())
-      if (neighbour.peer.config.address === address) return neighbour;
-    return undefined;
-  }
-
   #admitDynamic(address: string): Neighbour | undefined {
-    const bytes = parseIp(address);
-    if (bytes === undefined) return undefined;
-    for (const range of this.config.dynamicPeers ?? []) {
-      if (!cidrContains(range.cidr, bytes)) continue;
-      const count = [...this.neighbours.values()].filter(
-        n => n.dynamic && n.peer.name.startsWith(`${range.name}:`),
-      ).length;
-      if (count >= range.limit) return undefined;
-      return this.#add({ ...range.template, name: `${range.name}:${address}`, address, passive: true }, true);
-    }
-    return undefined;
+    const config = dynamicPeerAt(this.config.dynamicPeers, this.neighbours.values(), address);
+    return config && this.#add(config, true);
   }
 
   // --- sessions (PeerHandler) -----------------------------------------------
@@ -379,7 +330,7 @@ export class Speaker implements PeerHandler {
       hooks: {
         endOfRib: family => {
           neighbour.finished(family);
-          this.#checkComplete();
+          this.#deferral.check(this.neighbours.values());
         },
         problems: problems => {
           neighbour.malformed += problems.length;
@@ -388,9 +339,9 @@ export class Speaker implements PeerHandler {
       },
     });
     neighbour.resumed(negotiated);
-    this.#watchPath(peer);
+    this.#paths.watch(peer);
     this.#joinGroups(neighbour, negotiated, this.complete);
-    this.#checkComplete();
+    this.#deferral.check(this.neighbours.values());
   }
 
   update(peer: Peer, buffer: Buffer, start: number, end: number): void {
@@ -409,19 +360,7 @@ export class Speaker implements PeerHandler {
 
   refresh(peer: Peer, message: RouteRefreshMessage): void {
     const neighbour = this.#byPeer.get(peer);
-    const { family, subtype } = message;
-    if (neighbour === undefined || family === undefined) return;
-    if (subtype === REFRESH.BEGIN) this.ribs[family].markStale(neighbour.index);
-    else if (subtype === REFRESH.END) this.ribs[family].sweepStale(neighbour.index);
-    else if (subtype === REFRESH.REQUEST) {
-      const group = neighbour.groups.get(family);
-      // RFC 7313 section 4: begin and end mark the answer. A member that lags gets its end later than its begin
-      // promises, so they are sent only when the answer goes out in one piece.
-      const marked =
-        peer.negotiated?.enhancedRouteRefresh === true && group?.lags(neighbour.member) === false;
-      if (marked) peer.send(encodeRouteRefresh(family, REFRESH.BEGIN));
-      group?.resend(neighbour.member, marked ? encodeRouteRefresh(family, REFRESH.END) : undefined);
-    }
+    if (neighbour !== undefined) takeRefresh(neighbour, message, this.ribs);
   }
 
   down(peer: Peer, end: SessionEnd): void {
@@ -429,7 +368,7 @@ export class Speaker implements PeerHandler {
     if (neighbour === undefined) return;
     const negotiated = neighbour.receiver?.negotiated;
     neighbour.receiver = undefined;
-    this.#options.bfd?.unwatch(peer.config.address);
+    this.#paths.unwatch(peer.config.address);
     this.#groups.leave(neighbour);
     neighbour.ended(end, negotiated);
     if (neighbour.dynamic && this.#running)
@@ -449,56 +388,12 @@ export class Speaker implements PeerHandler {
 
   #joinGroups(neighbour: Neighbour, negotiated: Negotiated, endOfRib: boolean): void {
     // Chosen paths must be current before a newcomer is told of them.
-    this.#flush();
+    this.#flow.flush();
     this.#groups.join(neighbour, negotiated, exportContextOf(this.config, neighbour, negotiated), endOfRib);
   }
 
-  // --- the turn of the loop -------------------------------------------------
-
-  #scheduleFlush(): void {
-    if (this.#running) this.#flushing ??= setImmediate(() => this.#flush());
-  }
-
-  #flush(): void {
-    clearImmediate(this.#flushing);
-    this.#flushing = undefined;
-    for (const family of BOTH_FAMILIES) {
-      const rib = this.ribs[family];
-      const changed = rib.takeChanged();
-      if (changed.length === 0) continue;
-      const loc = this.locRibs[family];
-      for (const net of changed) loc.choose(net);
-      const told = this.#groups.process(family, changed);
-      this.#options.sink?.changed(loc, changed);
-      const emptied = this.#emptied[family];
-      for (const net of changed) if (rib.head[net] === -1) emptied.push(net);
-      if (told && emptied.length > 0) {
-        rib.releaseEmpty(emptied);
-        this.#emptied[family] = [];
-      }
-    }
-  }
-
-  /** RFC 4724 section 4.1, without its trap: only peers that are up are waited for, and only for seconds. */
-  #checkComplete(): void {
-    if (this.complete) return;
-    for (const { peer, endOfRib } of this.neighbours.values()) {
-      if (peer.state !== 'Established') return;
-      if (peer.negotiated?.gracefulRestart === undefined) continue;
-      // A peer that is restarting itself waits for us: nobody would ever be first.
-      if (peer.negotiated.gracefulRestart.restarting) continue;
-      if (!peer.negotiated.families.every(family => endOfRib.has(family))) return;
-    }
-    this.#finishStart();
-  }
-
-  #finishStart(): void {
-    clearTimeout(this.#deferral);
-    if (this.#deferral === undefined) return;
-    this.#deferral = undefined;
-    const held = !this.complete;
-    this.complete = true;
-    this.#flush();
+  #heardAll(held: boolean): void {
+    this.#flow.flush();
     if (held) this.#groups.endOfRib(this.neighbours.values());
     this.#options.sink?.complete();
   }

@@ -40,6 +40,12 @@ export function shutdownText(notification: NotificationMessage): string | undefi
     : Buffer.from(data.subarray(1, 1 + length)).toString('utf8');
 }
 
+export const cease = (subcode: number): NotificationMessage => ({
+  code: ERROR.CEASE,
+  subcode,
+  data: new Uint8Array(0),
+});
+
 /** A Cease with RFC 9003's text, cut to the 255 octets that fit without splitting a character. */
 export function ceaseWithText(subcode: number, text: string): NotificationMessage {
   let bytes = Buffer.from(text, 'utf8');

@@ -117,9 +117,8 @@ export function encodeAnnouncements(
   const nlriAt = at;
   const limit = context.maxMessageBytes - maxNlriBytes(family) - restLength;
   if (nlriAt > limit) return 0;
-  let messages = 0;
-  const flush = (): void => {
-    let end = at;
+  return packPrefixes(batch, addPath, scratch, nlriAt, limit, prefixesEnd => {
+    let end = prefixesEnd;
     if (!classic) {
       scratch.writeUInt16BE(end - reachAt - 4, reachAt + 2);
       scratch.copyWithin(end, REST_AT, REST_AT + restLength);
@@ -128,23 +127,32 @@ export function encodeAnnouncements(
     }
     writeHeader(scratch, 0, end, MESSAGE.UPDATE);
     emit(scratch.subarray(0, end));
-    messages++;
-    at = nlriAt;
-  };
+  });
+}
+
+/** Writes the prefixes from `nlriAt` on, and calls `flush` with their end when no more fit; answers how often. */
+function packPrefixes(
+  batch: PrefixBatch,
+  addPath: boolean,
+  scratch: Buffer,
+  nlriAt: number,
+  limit: number,
+  flush: (end: number) => void,
+): number {
+  const { words, stride, lengths, pathIds } = batch;
+  let at = nlriAt;
+  let messages = 0;
   for (let i = 0; i < batch.count; i++) {
-    if (at > limit) flush();
-    at = encodeNlri(
-      scratch,
-      at,
-      batch.words,
-      i * batch.stride,
-      batch.lengths[i]!,
-      addPath,
-      batch.pathIds[i]!,
-    );
+    if (at > limit) {
+      flush(at);
+      messages++;
+      at = nlriAt;
+    }
+    at = encodeNlri(scratch, at, words, i * stride, lengths[i]!, addPath, pathIds[i]!);
   }
-  if (at > nlriAt) flush();
-  return messages;
+  if (at === nlriAt) return messages;
+  flush(at);
+  return messages + 1;
 }
 
 /** Writes UPDATEs that withdraw all of `batch`; see encodeAnnouncements. */
@@ -158,33 +166,15 @@ export function encodeWithdrawals(
   const addPath = addPathOf(context, family);
   const start = HEADER_BYTES + (family === 4 ? 2 : 4 + 4 + 3);
   const limit = context.maxMessageBytes - maxNlriBytes(family) - 2;
-  let at = start;
-  let messages = 0;
-  const flush = (): void => {
-    let end = at;
+  return packPrefixes(batch, addPath, scratch, start, limit, prefixesEnd => {
+    let end = prefixesEnd;
     if (family === 4) {
-      scratch.writeUInt16BE(at - start, HEADER_BYTES);
-      end = scratch.writeUInt16BE(0, at);
-    } else writeUnreachHeader(scratch, at - start, family);
+      scratch.writeUInt16BE(end - start, HEADER_BYTES);
+      end = scratch.writeUInt16BE(0, end);
+    } else writeUnreachHeader(scratch, end - start, family);
     writeHeader(scratch, 0, end, MESSAGE.UPDATE);
     emit(scratch.subarray(0, end));
-    messages++;
-    at = start;
-  };
-  for (let i = 0; i < batch.count; i++) {
-    if (at > limit) flush();
-    at = encodeNlri(
-      scratch,
-      at,
-      batch.words,
-      i * batch.stride,
-      batch.lengths[i]!,
-      addPath,
-      batch.pathIds[i]!,
-    );
-  }
-  if (at > start) flush();
-  return messages;
+  });
 }
 
 /** Everything of an MP_UNREACH_NLRI UPDATE before its prefixes. */
