@@ -22,7 +22,7 @@ import {
 } from '../runtime/plugin.ts';
 import type { Result } from '../runtime/result.ts';
 import { CNI_VERSIONS } from '../runtime/versions.ts';
-import { checkPodInterface } from './pod-interface.ts';
+import { checkPodInterface, nameTaken } from './pod-interface.ts';
 
 /** Both ends of an attachment, open for the length of one verb. */
 export interface Sides {
@@ -41,6 +41,8 @@ export interface LinkRecipe<C, L> {
   read(call: Call): C;
   /** Where the configuration names no IPAM: the addresses to go on with, undefined when there must be one. */
   withoutIpam?(call: Call): Result | undefined;
+  /** `create` says itself that the name is taken in the pod, at no cost of its own. */
+  readonly createRefusesExisting?: boolean;
   /** Makes the link and leaves nothing behind when it throws. */
   create(call: Call, config: C, sides: Sides): L | Promise<L>;
   configure(call: Call, config: C, sides: Sides, link: L, addresses: Result): Result | Promise<Result>;
@@ -72,8 +74,8 @@ export function linkPlugin<C, L>(recipe: LinkRecipe<C, L>): Plugin {
       using pod = Rtnetlink.open(podNetns);
       using host = Rtnetlink.open(call.site.hostNetns);
       const sides: Sides = { host, pod, podNetns };
-      if (pod.getLink(call.ifName) !== undefined)
-        throw new CniError(CNI_ERROR.INTERNAL, `interface ${call.ifName} already exists in the container`);
+      if (recipe.createRefusesExisting !== true && pod.getLink(call.ifName) !== undefined)
+        throw nameTaken(call);
       const link = await recipe.create(call, config, sides);
       let leased = false;
       try {

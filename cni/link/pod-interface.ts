@@ -182,6 +182,12 @@ function checkRoute(pod: Rtnetlink, route: ResultRoute): void {
   if (!found) throw gone(`route ${route.dst}${route.gw === undefined ? '' : ` via ${route.gw}`} is missing`);
 }
 
+/** ADD's refusal of a second interface of that name. */
+export function nameTaken(call: Call, cause?: unknown): CniError {
+  const message = `interface ${call.ifName} already exists in the container`;
+  return new CniError(CNI_ERROR.INTERNAL, message, '', { cause });
+}
+
 export function gone(message: string): CniError {
   return new CniError(CNI_ERROR.INTERNAL, message);
 }

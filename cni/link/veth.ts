@@ -8,6 +8,7 @@ import type { Link, Rtnetlink } from '../../src/linux/rtnetlink.ts';
 import { CNI_ERROR } from '../runtime/errors.ts';
 import type { Attachment, Call } from '../runtime/plugin.ts';
 import { digest, orphanTest, ownerName } from './owner.ts';
+import { nameTaken } from './pod-interface.ts';
 
 const NAME_ATTEMPTS = 8;
 
@@ -47,7 +48,7 @@ export function createVeth(
   options: VethOptions,
 ): VethPair {
   const mac = randomMac();
-  const name = addVethLink(call, host, podNetns, mac, options);
+  const name = addVethLink(call, host, pod, podNetns, mac, options);
   const podLink = pod.getLink(call.ifName);
   if (podLink?.linkIndex === undefined)
     throw new CniError(CNI_ERROR.INTERNAL, `veth ${name} disappeared while it was being set up`);
@@ -58,6 +59,7 @@ export function createVeth(
 function addVethLink(
   call: Call,
   host: Rtnetlink,
+  pod: Rtnetlink,
   podNetns: Netns,
   mac: string,
   options: VethOptions,
@@ -84,19 +86,15 @@ function addVethLink(
       return name;
     } catch (error) {
       if (!hasCode(error, 'EEXIST')) throw error;
+      if (pod.getLink(call.ifName) !== undefined) throw nameTaken(call, error);
       const found = host.getLink(name);
-      if (found === undefined || attempt + 1 === NAME_ATTEMPTS) throw containerNameTaken(call, error);
+      if (found === undefined || attempt + 1 === NAME_ATTEMPTS) throw error;
       const ours = found.alias === undefined || found.alias === attachmentAlias(call.networkName, call);
       if (ours && found.lowerUp) throw alreadyAttached(call, name, error);
       // Ours from an ADD that was killed: its pod end, in another namespace, never came up.
       if (ours) host.delLink(found.index);
     }
   }
-}
-
-function containerNameTaken(call: Call, cause: unknown): CniError {
-  const message = `container veth name provided (${call.ifName}) already exists`;
-  return new CniError(CNI_ERROR.INTERNAL, message, '', { cause });
 }
 
 /** A second ADD without a DEL, with another namespace, must not take the first one's link away. */

@@ -48,8 +48,8 @@ export async function delegate(
   config?: Fields,
 ): Promise<Result | undefined> {
   const given = config === undefined ? call : { ...call, config, stdin: JSON.stringify(config.object) };
-  const file = findPlugin(type, call.path);
-  const own = isOwnBinary(file, call.site.exe) ? call.site.plugins.get(type) : undefined;
+  const { file, stats } = findPlugin(type, call.path);
+  const own = isOwnBinary(file, stats, call.site.exe) ? call.site.plugins.get(type) : undefined;
   try {
     return own === undefined ? await execute(given, file, command) : await inProcess(given, own, command);
   } catch (error) {
@@ -57,11 +57,12 @@ export async function delegate(
   }
 }
 
-function findPlugin(type: string, path: readonly string[]): string {
+function findPlugin(type: string, path: readonly string[]): { file: string; stats: Stats } {
   if (type.includes('/')) throw configError(`invalid plugin name: ${type}`);
   for (const directory of path) {
     const file = join(directory, type);
-    if (fileStats(file)?.isFile()) return file;
+    const stats = fileStats(file);
+    if (stats?.isFile()) return { file, stats };
   }
   throw configError(`failed to find plugin ${JSON.stringify(type)} in path [${path.join(' ')}]`);
 }
@@ -71,10 +72,9 @@ function fileStats(file: string): Stats | undefined {
 }
 
 /** Plugins are one program under many names: the same inode, or a copy with the same bytes. */
-function isOwnBinary(file: string, exe: string): boolean {
+function isOwnBinary(file: string, b: Stats, exe: string): boolean {
   const a = exe === '' ? undefined : fileStats(exe);
-  const b = fileStats(file);
-  if (a === undefined || b === undefined) return false;
+  if (a === undefined) return false;
   if (a.dev === b.dev && a.ino === b.ino) return true;
   return a.size === b.size && sameBytes(file, b, exe, a);
 }

@@ -30,6 +30,8 @@ const READ_TIMEOUT_MS = 60_000;
 /** Less than the launcher waits, so that it is the server that says what took so long. */
 const REQUEST_TIMEOUT_MS = 120_000;
 const MAX_CONNECTIONS = 1024;
+/** One for all: abort() would make an error with a stack for every request. */
+const LAUNCHER_GONE = new PodwireError('ABORTED', 'the CNI launcher has gone away');
 
 export interface CniServerOptions {
   socketPath: string;
@@ -110,7 +112,7 @@ export class CniServer {
     const stop = new AbortController();
     socket.on('close', () => {
       this.#sockets.delete(socket);
-      stop.abort();
+      stop.abort(LAUNCHER_GONE);
     });
     socket.on('error', error => log.debug({ err: error }, 'CNI launcher connection failed'));
     socket.setTimeout(READ_TIMEOUT_MS, () => socket.destroy());

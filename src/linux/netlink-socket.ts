@@ -180,6 +180,16 @@ export class NetlinkSocket implements Disposable {
 
   /** One request with one answer, which `decode` gets. */
   get<T>(encode: (writer: MessageWriter) => void, decode: (message: NetlinkMessage) => T, op: string): T {
+    return this.find(encode, decode, op, 0) as T;
+  }
+
+  /** Like get; undefined when the kernel refuses with `missing`, without the cost of an error. */
+  find<T>(
+    encode: (writer: MessageWriter) => void,
+    decode: (message: NetlinkMessage) => T,
+    op: string,
+    missing: number,
+  ): T | undefined {
     const writer = new MessageWriter(256);
     encode(writer);
     const sequence = this.#stamp(writer);
@@ -187,8 +197,10 @@ export class NetlinkSocket implements Disposable {
     for (;;) {
       for (const message of decodeMessages(this.#receive(op))) {
         if (message.sequence !== sequence) continue;
-        if (message.type === NLMSG.ERROR) throw refusal(op, decodeError(message));
-        return decode(message);
+        if (message.type !== NLMSG.ERROR) return decode(message);
+        const answer = decodeError(message);
+        if (answer.errno === missing) return undefined;
+        throw refusal(op, answer);
       }
     }
   }

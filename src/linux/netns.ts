@@ -25,6 +25,25 @@ export const NETNS_DIRECTORY = '/run/netns';
 
 const OWN = '/proc/thread-self/ns/net';
 
+interface Place {
+  fd: number;
+  inode: bigint;
+}
+
+/**
+ * Where this thread is: its own namespace, kept open from the first look on, or that of the window it is in. Workers have
+ * a module, and so a place, of their own.
+ */
+let here: Place | undefined;
+
+function whereWeAre(): Place {
+  if (here === undefined) {
+    const fd = sysOpen(OWN, O_RDONLY);
+    here = { fd, inode: fstatSync(fd, { bigint: true }).ino };
+  }
+  return here;
+}
+
 export class Netns implements Disposable {
   readonly fd: number;
   readonly inode: bigint;
@@ -69,21 +88,19 @@ export class Netns implements Disposable {
   /** Runs `fn` inside this namespace and comes back. `fn` must be synchronous; a promise is refused. */
   run<T>(fn: () => T): T {
     if (this.#closed) throw new PodwireError('CLOSED', `namespace ${this.path ?? this.inode} is closed`);
-    const home = sysOpen(OWN, O_RDONLY);
+    const home = whereWeAre();
     let result: T;
-    try {
-      if (fstatSync(home, { bigint: true }).ino === this.inode) {
+    if (home.inode === this.inode) {
+      result = fn();
+    } else {
+      sysSetns(this.fd, CLONE_NEWNET);
+      here = this;
+      try {
         result = fn();
-      } else {
-        sysSetns(this.fd, CLONE_NEWNET);
-        try {
-          result = fn();
-        } finally {
-          returnTo(home);
-        }
+      } finally {
+        returnTo(home.fd);
+        here = home;
       }
-    } finally {
-      sysClose(home);
     }
     if (typeof (result as { then?: unknown } | null | undefined)?.then === 'function')
       throw new PodwireError('NOT_SYNCHRONOUS', 'a function run inside a namespace must not be asynchronous');

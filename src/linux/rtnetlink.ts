@@ -34,6 +34,8 @@ export type { Nexthop } from '../codec/netlink/nexthop.ts';
 export type { Route } from '../codec/netlink/route.ts';
 export type { Rule } from '../codec/netlink/rule.ts';
 
+const ENODEV = 19;
+
 export class Rtnetlink implements Disposable {
   readonly #socket: NetlinkSocket;
 
@@ -92,7 +94,7 @@ export class Rtnetlink implements Disposable {
   #index(name: LinkName): number {
     if (typeof name === 'number') return name;
     const found = this.getLink(name);
-    if (found === undefined) throw new KernelError(`find link ${name}`, 19, 'ENODEV');
+    if (found === undefined) throw new KernelError(`find link ${name}`, ENODEV, 'ENODEV');
     return found.index;
   }
 
@@ -108,16 +110,12 @@ export class Rtnetlink implements Disposable {
   /** Undefined when there is none. */
   getLink(nameOrIndex: LinkName): link.Link | undefined {
     const selector = typeof nameOrIndex === 'number' ? { index: nameOrIndex } : { name: nameOrIndex };
-    try {
-      return this.#socket.get(
-        w => link.encodeGetLink(w, selector),
-        message => link.decodeLink(message),
-        `get link ${nameOrIndex}`,
-      );
-    } catch (error) {
-      if (hasCode(error, 'ENODEV')) return undefined;
-      throw error;
-    }
+    return this.#socket.find(
+      w => link.encodeGetLink(w, selector),
+      message => link.decodeLink(message),
+      `get link ${nameOrIndex}`,
+      ENODEV,
+    );
   }
 
   addLink(spec: LinkSpec): void {

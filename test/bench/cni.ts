@@ -5,10 +5,11 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { build } from 'esbuild';
 import { run, runOk } from '../../src/linux/exec.ts';
 import { Rtnetlink } from '../../src/linux/rtnetlink.ts';
 import { CniHost, REFERENCE_PLUGINS } from '../harness/cni.ts';
-import type { Report } from './main.ts';
+import type { Report, Wants } from './main.ts';
 
 const ROUNDS = 15;
 const WARM = 5;
@@ -34,20 +35,30 @@ interface Side {
   serverCpuMs: () => number;
 }
 
-/** The server in a process of its own, as it is in production. */
+/** The server in a process of its own, bundled, with the flags of `podwire cni serve`: as it is in production. */
 async function startServer(
   socketPath: string,
 ): Promise<{ cpuMs: () => number; rssMb: () => number; stop: () => void }> {
-  const code = `
-    const { CniServer } = await import(${JSON.stringify(join(ROOT, 'cni/runtime/server.ts'))});
-    const { silentLogger } = await import(${JSON.stringify(join(ROOT, 'src/observe/log.ts'))});
-    await new CniServer({ socketPath: ${JSON.stringify(socketPath)}, log: silentLogger() }).start();
-    console.log('ready');`;
-  const child = spawn(
-    process.execPath,
-    ['--input-type=module', '--disable-warning=ExperimentalWarning', '-e', code],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
+  const outfile = join(ROOT, 'dist/bench/cni-server.mjs');
+  await build({
+    stdin: {
+      contents: `
+        import { CniServer } from './cni/runtime/server.ts';
+        import { silentLogger } from './src/observe/log.ts';
+        await new CniServer({ socketPath: process.argv[2], log: silentLogger() }).start();
+        console.log('ready');`,
+      resolveDir: ROOT,
+    },
+    ...{ outfile, bundle: true, platform: 'node', format: 'esm', target: 'node24', minifySyntax: true },
+    external: ['koffi'],
+    banner: {
+      js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
+    },
+    logLevel: 'error',
+  });
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', outfile, socketPath], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   await new Promise(resolve => child.stdout.once('data', resolve));
   const tasks = `/proc/${child.pid}/task`;
   return {
@@ -260,7 +271,7 @@ async function parallel(side: Side): Promise<number> {
   return rate;
 }
 
-export async function bench(report: Report): Promise<void> {
+export async function bench(report: Report, wants: Wants): Promise<void> {
   if (process.getuid?.() !== 0 || !existsSync(join(REFERENCE_PLUGINS, 'bridge'))) {
     console.log('bench cni: needs root and Debian’s containernetworking-plugins');
     return;
@@ -269,42 +280,58 @@ export async function bench(report: Report): Promise<void> {
   const server = await startServer(hosts[0].socketPath);
   const ours: Side = { host: hosts[0], directory: hosts[0].plugins, serverCpuMs: server.cpuMs };
   const theirs: Side = { host: hosts[1], directory: REFERENCE_PLUGINS, serverCpuMs: () => 0 };
-  const sides = [ours, theirs];
-  const say = reporter(report);
+  const cleanUp = async (): Promise<void> => {
+    server.stop();
+    for (const host of hosts) await host.close();
+  };
+  // What is under way fails when its namespaces go; that is nobody's business any more.
+  const onSignal = (signal: NodeJS.Signals): void => {
+    void cleanUp().finally(() => process.exit(signal === 'SIGINT' ? 130 : 143));
+  };
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   try {
-    const plain = await alternate(sides, side => [bridge(side)]);
-    say('bridge-add', 'add', plain);
-    say('bridge-add', 'add', plain, 'wallMs');
-    say('bridge-del', 'del', plain);
-    say('bridge-del', 'del', plain, 'wallMs');
-    const masq = await alternate(sides, side => [bridge(side, { ipMasq: true })]);
-    say('bridge-masq-add', 'add', masq);
-    say('bridge-masq-add', 'add', masq, 'wallMs');
-    const whole = await alternate(sides, side => list(side, 8080));
-    say('list-add', 'add', whole);
-    say('list-add', 'add', whole, 'wallMs');
-    say('list-del', 'del', whole);
-    say('list-del', 'del', whole, 'wallMs');
-    await manyPods(sides, say);
+    await runCases([ours, theirs], report, wants);
+    report({
+      ...{ name: 'cni/server-rss', ours: server.rssMb(), peer: 80, unit: 'MB' },
+      note: 'peer is the target; the server as built, after these cases',
+    });
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+    await cleanUp();
+  }
+}
+
+async function runCases(sides: readonly Side[], report: Report, wants: Wants): Promise<void> {
+  const say = reporter(report);
+  const each = async (
+    cases: Record<string, Verb>,
+    plugins: (side: Side) => Config[],
+    what: readonly ('cpuMs' | 'wallMs')[] = ['cpuMs', 'wallMs'],
+  ): Promise<void> => {
+    const chosen = Object.entries(cases).filter(([name]) => wants(name));
+    if (chosen.length === 0) return;
+    const costs = await alternate(sides, plugins);
+    for (const [name, verb] of chosen) for (const one of what) say(name, verb, costs, one);
+  };
+  await each({ 'bridge-add': 'add', 'bridge-del': 'del' }, side => [bridge(side)]);
+  await each({ 'bridge-masq-add': 'add' }, side => [bridge(side, { ipMasq: true })]);
+  await each({ 'list-add': 'add', 'list-del': 'del' }, side => list(side, 8080));
+  if (wants(`list-add-${MANY_PODS}pods`)) await manyPods(sides, say);
+  if (wants(`parallel-${PARALLEL}`)) {
     const rates: number[] = [];
     for (const side of sides) {
       await untilQuiet(side);
       rates.push(await parallel(side));
     }
     report({ name: `cni/parallel-${PARALLEL}`, ours: rates[0]!, peer: rates[1]!, unit: 'pods/s' });
+  }
+  if (wants(`host-local-${MANY_RESERVATIONS}`)) {
     for (const side of sides) await fillReservations(side);
-    const filled = await alternate(sides, side => [{ type: 'host-local', ipam: ipam(side) }]);
-    say(`host-local-${MANY_RESERVATIONS}`, 'add', filled);
-    report({
-      name: 'cni/server-rss',
-      ours: server.rssMb(),
-      peer: 80,
-      unit: 'MB',
-      note: 'peer is the target; from source, with the TypeScript stripper in the process',
-    });
-  } finally {
-    server.stop();
-    for (const host of hosts) await host.close();
+    await each(
+      { [`host-local-${MANY_RESERVATIONS}`]: 'add' },
+      side => [{ type: 'host-local', ipam: ipam(side) }],
+      ['cpuMs'],
+    );
   }
 }
 

@@ -1,5 +1,6 @@
-// Runs the benchmarks of the named areas: npm run bench -- AREA [AREA ...]. Without an area: all of them.
-// Each area is test/bench/<area>.ts and exports `bench(report)`. One line a case, ours beside the peer in the same run.
+// Runs the benchmarks of the named areas: npm run bench -- AREA[/CASE] ... Without an area: all of them.
+// Each area is test/bench/<area>.ts and exports `bench(report, wants)`. One line a case, ours beside the peer in the same
+// run. Areas whose cases stand alone leave out those that `wants` does not want.
 import { globSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
@@ -15,6 +16,8 @@ export interface BenchLine {
 }
 
 export type Report = (line: BenchLine) => void;
+/** Whether a case, named without its area, was asked for. */
+export type Wants = (name: string) => boolean;
 
 /** Three significant digits, without an exponent. */
 function figure(value: number): string {
@@ -32,7 +35,12 @@ if (import.meta.main) {
     .map(file => basename(file, '.ts'))
     .filter(name => name !== 'main')
     .sort();
-  const wanted = process.argv.slice(2).filter(arg => !arg.startsWith('-'));
+  const asked = process.argv.slice(2).filter(arg => !arg.startsWith('-'));
+  const wanted = [...new Set(asked.map(arg => arg.split('/')[0]!))];
+  const wants: Wants = name => {
+    const cases = asked.filter(arg => arg.includes('/')).map(arg => arg.slice(arg.indexOf('/') + 1));
+    return cases.length === 0 || cases.includes(name);
+  };
   // An area is its file and what continues its name: proxy is proxy.ts and proxy-userspace.ts.
   const filesOf = (area: string): string[] =>
     all.filter(name => name === area || name.startsWith(`${area}-`));
@@ -43,8 +51,8 @@ if (import.meta.main) {
   }
   for (const name of wanted.length > 0 ? wanted.flatMap(filesOf) : all) {
     const { bench } = (await import(join(here, `${name}.ts`))) as {
-      bench: (report: Report) => Promise<void>;
+      bench: (report: Report, wants: Wants) => Promise<void>;
     };
-    await bench(print);
+    await bench(print, wants);
   }
 }

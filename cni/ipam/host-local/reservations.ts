@@ -10,7 +10,6 @@
 import {
   closeSync,
   constants,
-  existsSync,
   ftruncateSync,
   linkSync,
   mkdirSync,
@@ -45,6 +44,8 @@ export class ReservationStore {
   readonly #directory: string;
   readonly #byIp = new Map<string, string>();
   readonly #byOwner = new Map<string, Set<string>>();
+  /** Set number → text of its `last_reserved_ip`. */
+  readonly #last = new Map<number, string>();
   /** What the directory looked like after our last change; undefined when the maps hold nothing yet. */
   #stamp: string | undefined;
 
@@ -54,12 +55,11 @@ export class ReservationStore {
 
   /** Runs `work` with the lock held and the index true. `create` makes the directory; without it a missing one is empty. */
   async locked<T>(site: Site, create: boolean, work: (open: OpenReservations) => T): Promise<T | undefined> {
-    if (create) mkdirSync(this.#directory, { recursive: true, mode: 0o755 });
-    else if (!existsSync(this.#directory)) return undefined;
     return site.locks.run(this.#directory, site.signal, async () => {
-      using _lock = await FileLock.acquire(join(this.#directory, 'lock'), site.signal);
+      using lock = await this.#lock(site.signal, create);
+      if (lock === undefined) return undefined;
       if (this.#stamp === undefined || this.#stamp !== this.#readStamp()) this.#load();
-      const open = new OpenReservations(this.#directory, this.#byIp, this.#byOwner);
+      const open = new OpenReservations(this.#directory, this.#byIp, this.#byOwner, this.#last);
       try {
         return work(open);
       } catch (error) {
@@ -71,6 +71,19 @@ export class ReservationStore {
         else if (open.changed) this.#writeStamp();
       }
     });
+  }
+
+  /** Undefined when there is no directory and none is wanted. */
+  async #lock(signal: AbortSignal, create: boolean): Promise<FileLock | undefined> {
+    const path = join(this.#directory, 'lock');
+    try {
+      return await FileLock.acquire(path, signal);
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw error;
+    }
+    if (!create) return undefined;
+    mkdirSync(this.#directory, { recursive: true, mode: 0o755 });
+    return FileLock.acquire(path, signal);
   }
 
   #readStamp(): string {
@@ -87,6 +100,7 @@ export class ReservationStore {
   #load(): void {
     this.#byIp.clear();
     this.#byOwner.clear();
+    this.#last.clear();
     dropEarlierBoots(this.#directory);
     for (const name of readdirSync(this.#directory)) {
       if (name === UNFINISHED) rmSync(join(this.#directory, name), { force: true });
@@ -106,13 +120,20 @@ export class OpenReservations {
   readonly #directory: string;
   readonly #byIp: Map<string, string>;
   readonly #byOwner: Map<string, Set<string>>;
+  readonly #last: Map<number, string>;
   changed = false;
   unsure = false;
 
-  constructor(directory: string, byIp: Map<string, string>, byOwner: Map<string, Set<string>>) {
+  constructor(
+    directory: string,
+    byIp: Map<string, string>,
+    byOwner: Map<string, Set<string>>,
+    last: Map<number, string>,
+  ) {
     this.#directory = directory;
     this.#byIp = byIp;
     this.#byOwner = byOwner;
+    this.#last = last;
   }
 
   get size(): number {
@@ -153,7 +174,8 @@ export class OpenReservations {
     index(this.#byIp, this.#byOwner, ip, owner);
     // The second name of the reservation's inode goes.
     unlinkSync(unfinished);
-    overwrite(join(this.#directory, `last_reserved_ip.${set}`), ip);
+    overwrite(this.#lastFile(set), ip, this.#last.get(set)?.length);
+    this.#last.set(set, ip);
     return true;
   }
 
@@ -175,13 +197,28 @@ export class OpenReservations {
     if (ips?.size === 0) this.#byOwner.delete(owner);
   }
 
+  /** Read once: who else writes it also makes a reservation, after which everything is read anew. */
   lastReserved(set: number): IpBytes | undefined {
-    try {
-      return parseIp(readFileSync(join(this.#directory, `last_reserved_ip.${set}`), 'utf8').trim());
-    } catch (error) {
-      if (hasCode(error, 'ENOENT')) return undefined;
-      throw error;
+    let text = this.#last.get(set);
+    if (text === undefined) {
+      text = readIfThere(this.#lastFile(set));
+      this.#last.set(set, text);
     }
+    return parseIp(text.trim());
+  }
+
+  #lastFile(set: number): string {
+    return join(this.#directory, `last_reserved_ip.${set}`);
+  }
+}
+
+/** Empty when there is no such file. */
+function readIfThere(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return '';
+    throw error;
   }
 }
 
@@ -198,12 +235,13 @@ function writeNew(file: string, text: string): void {
 
 /**
  * In place: replacing a file by rename makes ext4 write it out at once, which costs more than all the rest of an ADD's
- * files. The text is a hint of where to go on; what a kill may leave of the old and the new one harms nobody.
+ * files. The text is a hint of where to go on; what a kill may leave of the old and the new one harms nobody. `oldLength`: characters it holds, where that is known.
  */
-function overwrite(file: string, text: string): void {
+function overwrite(file: string, text: string, oldLength: number | undefined): void {
   const fd = openSync(file, constants.O_WRONLY | constants.O_CREAT, 0o600);
   try {
-    ftruncateSync(fd, writeSync(fd, text, 0));
+    const length = writeSync(fd, text, 0);
+    if (oldLength === undefined || oldLength > length) ftruncateSync(fd, length);
   } finally {
     closeSync(fd);
   }

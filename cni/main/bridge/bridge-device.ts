@@ -1,6 +1,6 @@
 // The bridge itself: made once for all pods, race-free because the kernel makes it whole in one request (name, MAC, MTU)
 // and says EEXIST to everyone else. Its MAC is fixed from the start, so that it does not change with its ports.
-import { cidrContains, parseCidr } from '../../../src/lib/cidr.ts';
+import { cidrContains, parseCidr, requireCidr } from '../../../src/lib/cidr.ts';
 import { CniError, hasCode } from '../../../src/lib/errors.ts';
 import { macFromSeed } from '../../../src/lib/mac.ts';
 import type { Netns } from '../../../src/linux/netns.ts';
@@ -11,6 +11,16 @@ import type { BridgeConfig } from './config.ts';
 import type { Gateway } from './gateways.ts';
 import { ensureFiltering } from './vlans.ts';
 
+/** From names only: two ADDs that race ask for the same MAC, and a bridge made again keeps its neighbours' entries true. */
+function ownMac(hostNetns: Netns, name: string): string {
+  return macFromSeed(`podwire cni bridge ${hostNetns.inode} ${name}`);
+}
+
+/** The bridge as it is with its new port: one that was made without a MAC takes the lowest of its ports'. */
+export function withPort(host: Rtnetlink, hostNetns: Netns, bridge: Link): Link {
+  return bridge.mac === ownMac(hostNetns, bridge.name) ? bridge : (host.getLink(bridge.index) ?? bridge);
+}
+
 /** Creates the bridge when it is missing, and sees that it is one, is up, and promiscuous when asked. */
 export function ensureBridge(host: Rtnetlink, hostNetns: Netns, config: BridgeConfig): Link {
   let link = host.getLink(config.bridge);
@@ -20,8 +30,7 @@ export function ensureBridge(host: Rtnetlink, hostNetns: Netns, config: BridgeCo
       host.addLink({
         name: config.bridge,
         kind: 'bridge',
-        // From names only: two ADDs that race ask for the same MAC, and a bridge made again keeps its neighbours' entries true.
-        mac: macFromSeed(`podwire cni bridge ${hostNetns.inode} ${config.bridge}`),
+        mac: ownMac(hostNetns, config.bridge),
         ...(config.mtuBytes === undefined ? {} : { mtuBytes: config.mtuBytes }),
       });
       made = true;
@@ -60,36 +69,45 @@ export function ensureGateway(
   setIfThere(hostNetns, gateway.family === 4 ? 'net/ipv4/ip_forward' : 'net/ipv6/conf/all/forwarding', '1');
 }
 
+/** Tries it first: with every ADD but the first the address is there, and the kernel's word for that is all it takes. */
 function ensureAddress(host: Rtnetlink, bridge: Link, gateway: Gateway, force: boolean): void {
-  const wanted = parseCidr(gateway.address);
-  if (wanted === undefined)
-    throw new CniError(CNI_ERROR.INTERNAL, `gateway ${gateway.address} is no address`);
-  for (const present of host.listAddresses({ link: bridge.index, family: gateway.family })) {
-    if (present.address === gateway.address) return;
-    const other = parseCidr(present.address);
-    if (other === undefined) continue;
-    // IPv6 bridges may have many addresses (the link-local one to begin with) as long as the subnets are apart.
-    const conflict =
-      gateway.family === 4 || cidrContains(other, wanted.address) || cidrContains(wanted, other.address);
-    if (!conflict) continue;
-    if (!force)
-      throw new CniError(
-        CNI_ERROR.INTERNAL,
-        `"${bridge.name}" already has an IP address different from ${gateway.address}`,
-        `it has ${present.address}; forceAddress replaces it`,
-      );
-    host.delAddress({ link: bridge.index, address: present.address });
-  }
-  // The reference does so for bridges that it did not make: an address that is set stays when ports come and go.
-  host.setLink(bridge.index, { mac: bridge.mac });
-  try {
-    host.addAddress({
+  const [failure] = host.batch(batch =>
+    batch.addAddress({
       link: bridge.index,
       address: gateway.address,
       noDad: true,
       ...broadcastOf(gateway.address),
-    });
-  } catch (error) {
-    if (!hasCode(error, 'EEXIST')) throw error;
+    }),
+  );
+  if (failure !== undefined) {
+    if (hasCode(failure, 'EEXIST')) return;
+    throw failure;
   }
+  const others = conflicting(host, bridge, gateway);
+  if (others.length > 0 && !force) {
+    host.delAddress({ link: bridge.index, address: gateway.address });
+    throw new CniError(
+      CNI_ERROR.INTERNAL,
+      `"${bridge.name}" already has an IP address different from ${gateway.address}`,
+      `it has ${others.join(', ')}; forceAddress replaces it`,
+    );
+  }
+  for (const address of others) host.delAddress({ link: bridge.index, address });
+  // The reference does so for bridges that it did not make: an address that is set stays when ports come and go.
+  host.setLink(bridge.index, { mac: bridge.mac });
+}
+
+/** IPv6 bridges may have many addresses (the link-local one to begin with) as long as the subnets are apart. */
+function conflicting(host: Rtnetlink, bridge: Link, gateway: Gateway): string[] {
+  const wanted = requireCidr(gateway.address, 'gateway');
+  return host
+    .listAddresses({ link: bridge.index, family: gateway.family })
+    .map(one => one.address)
+    .filter(address => {
+      const other = parseCidr(address);
+      if (address === gateway.address || other === undefined) return false;
+      return (
+        gateway.family === 4 || cidrContains(other, wanted.address) || cidrContains(wanted, other.address)
+      );
+    });
 }

@@ -17,7 +17,7 @@ import { addMasquerade, checkMasquerade, collectMasquerade, delMasquerade } from
 import { CNI_ERROR } from '../../runtime/errors.ts';
 import type { Call } from '../../runtime/plugin.ts';
 import { emptyResult, type Result } from '../../runtime/result.ts';
-import { ensureBridge, ensureGateway } from './bridge-device.ts';
+import { ensureBridge, ensureGateway, withPort } from './bridge-device.ts';
 import { type BridgeConfig, readBridgeConfig } from './config.ts';
 import { type Gateway, planGateways } from './gateways.ts';
 import { guardMac, isGuarded, unguardMac } from './mac-guard.ts';
@@ -42,6 +42,7 @@ export const bridge = linkPlugin<BridgeConfig, Attached>({
   name: 'bridge',
   read: readBridgeConfig,
   withoutIpam: emptyResult,
+  createRefusesExisting: true,
   create: attach,
   configure,
 
@@ -97,7 +98,7 @@ async function attach(call: Call, config: BridgeConfig, { host, pod, podNetns }:
     await deleteVeth(call, host, { net: pod, netns: podNetns });
     throw error;
   }
-  return { ...pair, bridge };
+  return { ...pair, bridge: withPort(host, hostNetns, bridge) };
 }
 
 async function configure(

@@ -37,6 +37,7 @@ export const ptp = linkPlugin<PtpConfig, VethPair>({
     ipMasq: readIpMasq(config),
   }),
 
+  createRefusesExisting: true,
   create: (call, { mtuBytes }, { host, pod, podNetns }) =>
     createVeth(call, host, pod, podNetns, {
       hostDown: true,

@@ -143,9 +143,16 @@ function decodeVxlan(bytes: Buffer): VxlanInfo {
   return info;
 }
 
+const OF_BRIDGE: ReadonlySet<number> = new Set([
+  IFLA_BR.VLAN_FILTERING,
+  IFLA_BR.VLAN_DEFAULT_PVID,
+  IFLA_BR.STP_STATE,
+  IFLA_BR.AGEING_TIME,
+]);
+
 function decodeBridge(bytes: Buffer): BridgeInfo {
   const info: BridgeInfo = { vlanFiltering: false, stp: false, ageingTimeCs: 0 };
-  for (const { type, value } of attributes(bytes, 0)) {
+  for (const { type, value } of attributes(bytes, 0, OF_BRIDGE)) {
     if (type === IFLA_BR.VLAN_FILTERING) info.vlanFiltering = u8(value, 'IFLA_BR_VLAN_FILTERING') !== 0;
     else if (type === IFLA_BR.VLAN_DEFAULT_PVID) info.defaultVlan = u16(value, 'IFLA_BR_VLAN_DEFAULT_PVID');
     else if (type === IFLA_BR.STP_STATE) info.stp = u32(value, 'IFLA_BR_STP_STATE') !== 0;
@@ -176,9 +183,11 @@ function decodeTunnel(bytes: Buffer): NonNullable<Link['tunnel']> {
   return tunnel;
 }
 
+const OF_PORT: ReadonlySet<number> = new Set([IFLA_BRPORT.MODE, IFLA_BRPORT.ISOLATED, IFLA_BRPORT.LEARNING]);
+
 function decodePort(bytes: Buffer): NonNullable<Link['port']> {
   const port = { hairpin: false, isolated: false, learning: true };
-  for (const { type, value } of attributes(bytes, 0)) {
+  for (const { type, value } of attributes(bytes, 0, OF_PORT)) {
     if (type === IFLA_BRPORT.MODE) port.hairpin = u8(value, 'IFLA_BRPORT_MODE') !== 0;
     else if (type === IFLA_BRPORT.ISOLATED) port.isolated = u8(value, 'IFLA_BRPORT_ISOLATED') !== 0;
     else if (type === IFLA_BRPORT.LEARNING) port.learning = u8(value, 'IFLA_BRPORT_LEARNING') !== 0;

@@ -231,6 +231,19 @@ export function encodeDelLink(w: MessageWriter, index: number): void {
   w.end();
 }
 
+const DECODED: ReadonlySet<number> = new Set([
+  IFLA.IFNAME,
+  IFLA.ADDRESS,
+  IFLA.MTU,
+  IFLA.TXQLEN,
+  IFLA.LINK,
+  IFLA.MASTER,
+  IFLA.OPERSTATE,
+  IFLA.IFALIAS,
+  IFLA.LINK_NETNSID,
+  IFLA.LINKINFO,
+]);
+
 /** RTM_NEWLINK or RTM_DELLINK. */
 export function decodeLink(message: NetlinkMessage): Link {
   const reader = new ByteReader(message.payload, 'ifinfomsg');
@@ -251,7 +264,7 @@ export function decodeLink(message: NetlinkMessage): Link {
     promiscuous: (flags & IFF_PROMISC) !== 0,
     operState: 0,
   };
-  for (const { type: attribute, value } of attributes(message.payload, 16)) {
+  for (const { type: attribute, value } of attributes(message.payload, 16, DECODED)) {
     if (attribute === IFLA.IFNAME) link.name = attributeString(value);
     else if (attribute === IFLA.ADDRESS) link.mac = value.length === 6 ? formatMac(value) : '';
     else if (attribute === IFLA.MTU) link.mtuBytes = u32(value, 'IFLA_MTU');

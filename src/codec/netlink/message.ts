@@ -79,17 +79,20 @@ export interface NetlinkAttribute {
   value: Buffer;
 }
 
-/** The attributes from `start` on. NLA_F_NESTED and NLA_F_NET_BYTEORDER are stripped from the type. */
-export function attributes(bytes: Buffer, start: number): NetlinkAttribute[] {
+/**
+ * The attributes from `start` on. NLA_F_NESTED and NLA_F_NET_BYTEORDER are stripped from the type. `wanted` leaves out all
+ * other types: a link has a hundred, and a view of each costs more than all the rest of decoding it.
+ */
+export function attributes(bytes: Buffer, start: number, wanted?: ReadonlySet<number>): NetlinkAttribute[] {
   const found: NetlinkAttribute[] = [];
-  for (let at = start; at + 4 <= bytes.length; ) {
-    const length = bytes.readUInt16LE(at);
-    if (length < 4 || at + length > bytes.length)
-      throw new DecodeError(PROTO, 'nla_len', at, `${length} with ${bytes.length - at} bytes left`);
-    found.push({
-      type: bytes.readUInt16LE(at + 2) & NLA_TYPE_MASK,
-      value: bytes.subarray(at + 4, at + length),
-    });
+  const end = bytes.length;
+  for (let at = start; at + 4 <= end; ) {
+    const length = bytes[at]! | (bytes[at + 1]! << 8);
+    if (length < 4 || at + length > end)
+      throw new DecodeError(PROTO, 'nla_len', at, `${length} with ${end - at} bytes left`);
+    const type = (bytes[at + 2]! | (bytes[at + 3]! << 8)) & NLA_TYPE_MASK;
+    if (wanted === undefined || wanted.has(type))
+      found.push({ type, value: bytes.subarray(at + 4, at + length) });
     at += (length + 3) & ~3;
   }
   return found;

@@ -254,3 +254,17 @@ test('loopback', { skip }, async () => {
   assert.equal((await host.run('CHECK', { config: newer, netns, ifName: 'lo' })).code, 1);
   await host.ok('DEL', { config: lo, ifName: 'lo' });
 });
+
+test('a bridge that was made by hand: the result has the MAC that it takes from its port', {
+  skip,
+}, async () => {
+  await host.sh('ip link add hand type bridge');
+  const over = { bridge: 'hand', isGateway: false, isDefaultGateway: false, ipMasq: false };
+  for (const id of ['h1', 'h2', 'h3']) {
+    const netns = host.addPod();
+    const result = (await host.ok('ADD', { config: config(over), netns, id })) as unknown as Ips;
+    await host.ok('CHECK', { config: config({ ...over, prevResult: result }), netns, id });
+    await host.ok('DEL', { config: config(over), netns, id });
+  }
+  await host.sh('ip link del hand');
+});
