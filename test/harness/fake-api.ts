@@ -140,8 +140,13 @@ export class FakeApi implements Transport {
     } else {
       next = patched(present, body as Any, headers['content-type'] ?? '');
     }
-    if (target.subresource === 'status') next = { ...present, status: next.status };
-    else if (target.subresource === 'finalize') next = { ...present, spec: next.spec };
+    if (target.subresource === 'status') {
+      // Of a Node annotations may be written with its status, as node agents do.
+      const { annotations } = next.metadata;
+      const metadata =
+        collection === 'nodes' && annotations ? { ...present.metadata, annotations } : present.metadata;
+      next = { ...present, metadata, status: next.status };
+    } else if (target.subresource === 'finalize') next = { ...present, spec: next.spec };
     else if ('status' in present) next = { ...next, status: present.status };
     return this.#store(collection, next, present);
   }

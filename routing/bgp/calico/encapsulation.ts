@@ -42,7 +42,9 @@ interface Peer {
   readonly vtep: Readonly<Record<4 | 6, Vtep>>;
 }
 
-type TunnelState = Required<Pick<KernelState, 'links' | 'addresses' | 'routes' | 'neighbours' | 'fdb' | 'sysctls'>>;
+type TunnelState = Required<
+  Pick<KernelState, 'links' | 'addresses' | 'routes' | 'neighbours' | 'fdb' | 'sysctls'>
+>;
 
 /** What the FIB asks for every route: another next hop, or undefined for the plain one. */
 export function routeShape(input: EncapsulationInput): FibShape {

@@ -42,16 +42,19 @@ import { Informer } from '../../client/informer.ts';
 import { RESOURCE, type TypedRef } from '../../client/resources.ts';
 import { type KernelState, ROUTE_PROTOCOL } from '../../kernel/state.ts';
 import { canonicalIp } from '../../lib/ip.ts';
+import type { Netns } from '../../linux/netns.ts';
 import { Rtnetlink } from '../../linux/rtnetlink.ts';
 import type { AdminRoutes } from '../../observe/admin-server.ts';
 import { createLogger } from '../../observe/log.ts';
 import { writeConflist } from '../cni-config.ts';
+import type { AgentOptions } from '../options.ts';
 import type { PodNetworkParts } from '../overlay-network.ts';
 import type { PodNetwork } from '../pod-network.ts';
 import type { ServicesFeed } from '../services-feed.ts';
 import { NodeAddresses } from './address-source.ts';
 import { IpamGarbageCollector } from './garbage-collector.ts';
 import { apiIpamStore } from './ipam-store.ts';
+import { kernelNextHops } from './kernel-next-hops.ts';
 import { LingeringPeers } from './lingering-peers.ts';
 import { bgpMetrics, lookingGlass, nodeStatusBody } from './looking-glass.ts';
 import { addressAnnotations } from './node-addresses.ts';
@@ -62,12 +65,17 @@ import { ProblemEvents } from './problem-events.ts';
 import { CALICO } from './resources.ts';
 import { TunnelAddresses } from './tunnel-addresses.ts';
 
-export interface BgpNetworkParts extends PodNetworkParts {
-  feed: ServicesFeed;
+export interface BgpNetworkParts extends Omit<PodNetworkParts, 'options' | 'onProblems'> {
+  options: Pick<AgentOptions, 'nodeName' | 'nodeIps' | 'cniConfDirectory'>;
+  feed: Pick<ServicesFeed, 'services' | 'endpointSlices' | 'onChange' | 'synced'>;
+  /** The node's; the current one when absent. */
+  netns?: Netns;
 }
 
 /** Objects change in bursts; one plan for all of them. */
 const PLAN_DELAY_MS = 5;
+/** How often routes to next hops are looked at again; BIRD scans as often. */
+const NEXT_HOP_SCAN_MS = 2000;
 /** Calico advises reflectors from here on; the mesh's sessions grow with the square of the nodes. */
 const AUTOMATIC_REFLECTORS_ABOVE = 100;
 
@@ -108,6 +116,7 @@ export class BgpNetwork implements PodNetwork {
   readonly #bfd: BfdEndpoint;
   readonly #lingering = new LingeringPeers();
   #lingerTimer: NodeJS.Timeout | undefined;
+  #nextHopTimer: NodeJS.Timeout | undefined;
 
   constructor(parts: BgpNetworkParts) {
     this.#parts = parts;
@@ -121,7 +130,7 @@ export class BgpNetwork implements PodNetwork {
     this.#blocks = this.#informer(CALICO.blocks);
     this.#ipamConfigs = this.#informer(CALICO.ipamConfigs);
     this.#reservations = this.#informer(CALICO.reservations);
-    this.#restarting = hasRoutesOfBefore();
+    this.#restarting = hasRoutesOfBefore(parts.netns);
     this.#sink = new ReconcilerRouteSink({
       setDesired: state => reconciler.setDesired(this.room, state),
       restarting: this.#restarting,
@@ -152,6 +161,7 @@ export class BgpNetwork implements PodNetwork {
       log: this.#log,
     });
     this.#bfd = new BfdEndpoint({
+      ...(parts.netns === undefined ? {} : { netns: parts.netns }),
       log: createLogger({ component: 'bfd' }),
       onChange: (peer, _state, failed) => {
         if (failed) this.#speaker?.pathDown(peer);
@@ -186,6 +196,7 @@ export class BgpNetwork implements PodNetwork {
 
   setUnderlay(underlay: Underlay): void {
     this.#underlay = underlay;
+    this.#speaker?.nextHopsChanged();
     this.#planSoon();
   }
 
@@ -206,6 +217,7 @@ export class BgpNetwork implements PodNetwork {
     this.#stopped = true;
     clearTimeout(this.#planning);
     clearTimeout(this.#lingerTimer);
+    clearInterval(this.#nextHopTimer);
     this.#garbage.stop();
     this.#secrets.stop();
     await Promise.all([this.#statuses, ...this.#informers].map(part => part.stop()));
@@ -314,15 +326,17 @@ export class BgpNetwork implements PodNetwork {
     const own = new Set(this.#parts.options.nodeIps.map(ip => canonicalIp(ip) ?? ip));
     const speaker = new Speaker({
       config,
-      transport: new TcpTransport(),
+      transport: new TcpTransport(this.#parts.netns),
       log: this.#log,
       sink: this.#sink,
       restarting: this.#restarting,
       isOwnAddress: address => own.has(address),
+      resolver: kernelNextHops(this.#parts.netns),
       bfd: this.#bfd,
     });
     await speaker.start();
     this.#speaker = speaker;
+    this.#nextHopTimer = setInterval(() => speaker.nextHopsChanged(), NEXT_HOP_SCAN_MS).unref();
   }
 
   #input(): CalicoInput {
@@ -370,7 +384,7 @@ function waysToPeers(plan: BgpPlan): KernelState {
 }
 
 /** Routes of an agent that was here before: forwarding goes on while we learn them again. */
-function hasRoutesOfBefore(): boolean {
-  using links = Rtnetlink.open();
+function hasRoutesOfBefore(netns: Netns | undefined): boolean {
+  using links = Rtnetlink.open(netns);
   return links.listRoutes({ protocol: ROUTE_PROTOCOL.bgp }).length > 0;
 }
