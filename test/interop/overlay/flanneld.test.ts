@@ -146,6 +146,53 @@ describe('flanneld beside flannel', limits, () => {
     });
   });
 
+  test(
+    'the API server away: traffic goes on, drift is mended, and what changed meanwhile is found',
+    limits,
+    async t => {
+      const stage = new Stage(plane, 'fa');
+      t.after(() => stage.close());
+      const [ours, theirs, leaving, coming] = [
+        await stage.host(1),
+        await stage.host(2),
+        await stage.host(3),
+        await stage.host(4),
+      ];
+      const flannel = stage.flannel(theirs, 2);
+      await flannel.makeDevice();
+      await flannel.announce(plane.admin);
+      await stage.flannel(leaving, 3).announce(plane.admin);
+      const flanneld = stage.flanneld(ours);
+      flanneld.start();
+      await flanneld.ready();
+      await flannel.addPeer(await stage.node('n1'));
+      const routes = async (): Promise<string> =>
+        (await ours.host.run('ip', ['route', 'show', 'proto', '213'])).stdout;
+      await eventually('both peers', async () => /\.2\.0\/24[^]*\.3\.0\/24/.test(await routes()));
+
+      const back = stage.cutApi(ours);
+      await ours.host.run('ip', ['link', 'del', 'flannel.1']);
+      await eventually('the device and its routes', async () => (await routes()).includes('10.244.2.0/24'));
+      await plane.admin.delete(RESOURCE.nodes, 'n3');
+      await stage.flannel(coming, 4).announce(plane.admin);
+      await new Promise(resolve => setTimeout(resolve, 3000));
+      await exchange(ours, theirs);
+      assert.equal((await flanneld.get('/healthz')).code, 200);
+      assert.match(await routes(), /10\.244\.3\.0\/24/);
+
+      back();
+      await eventually(
+        'who left and who came',
+        async () => {
+          const now = await routes();
+          return !now.includes('10.244.3.0/24') && now.includes('10.244.4.0/24');
+        },
+        20_000,
+      );
+      await exchange(ours, theirs);
+    },
+  );
+
   test('flannel is replaced by ours under traffic without losing a packet', limits, async t => {
     const stage = new Stage(plane, 'fr');
     t.after(() => stage.close());

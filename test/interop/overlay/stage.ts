@@ -21,6 +21,7 @@ export class Stage {
   readonly plane: ControlPlane;
   readonly cluster: OverlayCluster;
   readonly #ends: (() => unknown)[] = [];
+  readonly #apiEnds = new Map<string, () => void>();
 
   constructor(plane: ControlPlane, name: string) {
     this.plane = plane;
@@ -35,9 +36,21 @@ export class Stage {
       metadata: { name: bare.name },
       spec: { podCIDR: `10.244.${n}.0/24`, podCIDRs: [`10.244.${n}.0/24`, `fd00:10:244:${n}::/64`] },
     });
-    const port = Number(new URL(this.plane.admin.config.server).port);
-    this.#ends.push(bringIn(bare.host, port));
+    this.#bringApi(bare)();
+    this.#ends.push(() => this.#apiEnds.get(bare.name)?.());
     return bare;
+  }
+
+  /** Takes the API server away from one host, with its open connections; the answer brings it back. */
+  cutApi(bare: BareHost): () => void {
+    this.#apiEnds.get(bare.name)?.();
+    this.#apiEnds.delete(bare.name);
+    return this.#bringApi(bare);
+  }
+
+  #bringApi(bare: BareHost): () => void {
+    const port = Number(new URL(this.plane.admin.config.server).port);
+    return () => void this.#apiEnds.set(bare.name, bringIn(bare.host, port));
   }
 
   flanneld(bare: BareHost, ...args: string[]): FlanneldProcess {
