@@ -7,7 +7,7 @@ import { errorMessage } from '../src/lib/errors.ts';
 import { type Problem, problemKey } from '../src/lib/problem.ts';
 import type { Netns } from '../src/linux/netns.ts';
 import type { Logger } from '../src/observe/log.ts';
-import type { Difference, ProxyBackend } from './backend/backend.ts';
+import type { Difference, ForgottenFrontend, ProxyBackend } from './backend/backend.ts';
 import { IptablesBackend } from './backend/iptables/backend.ts';
 import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig } from './backend/iptables/plan/config.ts';
 import type { NftRepair } from './backend/nftables/apply/keeper.ts';
@@ -40,6 +40,8 @@ export interface SyncResult {
 
 export interface ServiceProxyOptions {
   nodeName: string;
+  /** What is known of the cluster already, kept by somebody who outlives this proxy; else it has its own. */
+  model?: ServiceModel;
   families?: readonly Family[];
   /** Where rules are kept; iptables unless told. */
   mode?: 'iptables' | 'nftables' | 'userspace';
@@ -102,8 +104,6 @@ export class ServiceProxy {
   readonly #model: ServiceModel;
   readonly #backend: ProxyBackend;
   readonly #limiter: SyncLimiter;
-  readonly #services = new Set<string>();
-  readonly #slices = new Set<string>();
   #lastSync: { at: number; result: SyncResult } | undefined;
   #lastFailure: { at: number; message: string } | undefined;
   #haveServices = false;
@@ -118,7 +118,8 @@ export class ServiceProxy {
   constructor(options: ServiceProxyOptions) {
     this.#options = options;
     const families = options.families ?? [4, 6];
-    this.#model = new ServiceModel({ name: options.nodeName }, families);
+    this.#model = options.model ?? new ServiceModel({ name: options.nodeName });
+    this.#model.startAnew(families);
     this.#backend = createBackend(options, families);
     this.#limiter = new SyncLimiter(() => this.#sync(), options.minSyncPeriodMs);
   }
@@ -126,39 +127,39 @@ export class ServiceProxy {
   /** All Services there are; the first call is one half of what the first sync waits for. */
   setServices(services: readonly Service[]): void {
     const present = new Set(services.map(({ metadata }) => serviceKey(metadata?.namespace, metadata?.name)));
-    for (const key of this.#services) if (!present.has(key)) this.#removeService(key);
-    for (const service of services) this.#addService(service);
+    for (const key of [...this.#model.serviceKeys()]) if (!present.has(key)) this.#removeService(key);
+    for (const service of services) this.#model.upsertService(service);
     this.#haveServices = true;
-    this.#changed();
+    this.changed();
   }
 
   upsertService(service: Service): void {
-    this.#addService(service);
-    this.#changed();
+    this.#model.upsertService(service);
+    this.changed();
   }
 
   deleteService(namespace: string, name: string): void {
     this.#removeService(serviceKey(namespace, name));
-    this.#changed();
+    this.changed();
   }
 
   /** All EndpointSlices there are; the other half of what the first sync waits for. */
   setEndpointSlices(slices: readonly EndpointSlice[]): void {
     const present = new Set(slices.map(({ metadata }) => serviceKey(metadata?.namespace, metadata?.name)));
-    for (const key of this.#slices) if (!present.has(key)) this.#removeSlice(key);
-    for (const slice of slices) this.#addSlice(slice);
+    for (const key of [...this.#model.sliceKeys()]) if (!present.has(key)) this.#removeSlice(key);
+    for (const slice of slices) this.#model.upsertSlice(slice);
     this.#haveSlices = true;
-    this.#changed();
+    this.changed();
   }
 
   upsertEndpointSlice(slice: EndpointSlice): void {
-    this.#addSlice(slice);
-    this.#changed();
+    this.#model.upsertSlice(slice);
+    this.changed();
   }
 
   deleteEndpointSlice(namespace: string, name: string): void {
     this.#removeSlice(serviceKey(namespace, name));
-    this.#changed();
+    this.changed();
   }
 
   /** This node's object: its zone decides about topology hints. */
@@ -168,7 +169,7 @@ export class ServiceProxy {
       zone: node.metadata?.labels?.[ZONE_LABEL],
     };
     this.#model.setNode(topology);
-    this.#changed();
+    this.changed();
   }
 
   /** True after the first sync that reached the kernel. */
@@ -202,6 +203,11 @@ export class ServiceProxy {
   /** Differences that the kernel state given to `setDesired` does not speak of; see ProxyBackend. */
   async diff(): Promise<Difference[]> {
     return (await this.#backend.diff?.()) ?? [];
+  }
+
+  /** See ProxyBackend. */
+  takeForgotten(): ForgottenFrontend[] {
+    return this.#backend.takeForgotten?.() ?? [];
   }
 
   /** The chains, elements or listeners that serve a port, one line each. */
@@ -240,29 +246,25 @@ export class ServiceProxy {
     return this.#full || this.#syncing || this.#model.hasChanges;
   }
 
-  #addService(service: Service): void {
-    this.#services.add(serviceKey(service.metadata?.namespace, service.metadata?.name));
-    this.#model.upsertService(service);
-  }
-
   #removeService(key: string): void {
-    this.#services.delete(key);
     const [namespace = '', name = ''] = key.split('/');
     this.#model.deleteService(namespace, name);
   }
 
-  #addSlice(slice: EndpointSlice): void {
-    this.#slices.add(serviceKey(slice.metadata?.namespace, slice.metadata?.name));
-    this.#model.upsertSlice(slice);
-  }
-
   #removeSlice(key: string): void {
-    this.#slices.delete(key);
     const [namespace = '', name = ''] = key.split('/');
     this.#model.deleteSlice(namespace, name);
   }
 
-  #changed(): void {
+  /** The model was given all Services, or all EndpointSlices, by whoever keeps it. */
+  listed(what: 'services' | 'slices'): void {
+    if (what === 'services') this.#haveServices = true;
+    else this.#haveSlices = true;
+    this.changed();
+  }
+
+  /** The model may have changes. */
+  changed(): void {
     if (this.#haveServices && this.#haveSlices && this.#pending) this.#limiter.request();
   }
 
@@ -291,7 +293,7 @@ export class ServiceProxy {
       full,
       durationMs: performance.now() - started,
       changedPorts: ports.size,
-      services: this.#services.size,
+      services: this.#model.serviceCount,
       endpoints: this.#backend.endpoints,
     };
     this.#lastSync = { at: Date.now(), result };

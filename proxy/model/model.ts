@@ -3,18 +3,24 @@
 import type { EndpointSlice, Service } from '../../src/api/types.ts';
 import type { Problem } from '../../src/lib/problem.ts';
 import { Claims } from './claims.ts';
-import { endpointsOf, type ParsedSlice, parseSlice } from './endpoints.ts';
+import { endpointsOf, type ParsedSlice, parseSlice, type SlicePort } from './endpoints.ts';
 import { parseService, serviceKey } from './services.ts';
 import { type NodeTopology, resolvePort } from './topology.ts';
 import type { Endpoint, Family, ResolvedPort, ServicePort } from './types.ts';
 
 interface ServiceEntry {
-  ports: ServicePort[];
-  problems: Problem[];
-  since: string;
-  namespace: string;
-  name: string;
+  ports: readonly ServicePort[];
+  problems: readonly Problem[];
 }
+
+/** Of `namespace/name`. */
+function partsOf(key: string): { namespace: string; name: string } {
+  const [namespace = '', name = ''] = key.split('/');
+  return { namespace, name };
+}
+
+/** Lists of ports that are alike are kept once; above so many different ones they are begun anew. */
+const SHARED_LISTS = 1000;
 
 /** What one `update()` changed. */
 export interface ModelChanges {
@@ -33,7 +39,7 @@ export interface HealthCheck {
 
 /** The addresses and ports a service port wants, with the field that names each. */
 function claimsOf(port: ServicePort): { claim: string; field: string; address: string | number }[] {
-  const at = (ip: string): string => `${ip} ${port.protocol} ${port.port}`;
+  const at = (ip: string): string => [ip, port.protocol, port.port].join(' ');
   return [
     { claim: at(port.clusterIp), field: 'clusterIP', address: port.clusterIp },
     ...port.externalIps.map(ip => ({ claim: at(ip), field: 'externalIP', address: ip })),
@@ -57,13 +63,14 @@ function keep(set: Set<string>, key: string, wanted: boolean): void {
 
 export class ServiceModel {
   #node: NodeTopology;
-  readonly #families: readonly Family[];
+  #families: readonly Family[];
   readonly #services = new Map<string, ServiceEntry>();
-  readonly #slices = new Map<string, Map<string, ParsedSlice>>();
+  readonly #slices = new Map<string, ParsedSlice[]>();
   readonly #serviceOfSlice = new Map<string, string>();
+  readonly #portLists = new Map<string, readonly SlicePort[]>();
   readonly #claims = new Claims();
   /** Which Service a service port id belongs to: claims know ids only. */
-  readonly #resolved = new Map<string, Map<string, ResolvedPort>>();
+  readonly #resolved = new Map<string, readonly ResolvedPort[]>();
   readonly #conflicts = new Map<string, Problem[]>();
   // Few among very many, which are asked for after each change.
   readonly #badServices = new Set<string>();
@@ -76,6 +83,28 @@ export class ServiceModel {
     this.#families = families;
   }
 
+  get serviceCount(): number {
+    return this.#services.size;
+  }
+
+  /** `namespace/name` of all Services. */
+  serviceKeys(): Iterable<string> {
+    return this.#services.keys();
+  }
+
+  /** `namespace/name` of all slices that belong to a Service of ours. */
+  sliceKeys(): Iterable<string> {
+    return this.#serviceOfSlice.keys();
+  }
+
+  /** For another reader of changes, who knows nothing yet: the next `update()` has everything. */
+  startAnew(families: readonly Family[]): void {
+    this.#families = families;
+    this.#resolved.clear();
+    for (const key of this.#services.keys()) this.#dirty.add(key);
+  }
+
+  /** The zone may change, the name does not. */
   setNode(node: NodeTopology): void {
     if (node.name === this.#node.name && node.zone === this.#node.zone) return;
     this.#node = node;
@@ -86,19 +115,21 @@ export class ServiceModel {
     const { namespace = '', name = '', creationTimestamp = '' } = service.metadata ?? {};
     const key = serviceKey(namespace, name);
     const parsed = parseService(service);
-    const ports = parsed.ports.filter(port => this.#families.includes(port.family));
     this.#release(key);
     const since = String(creationTimestamp);
-    this.#services.set(key, { ports, problems: parsed.problems, since, namespace, name });
+    const { ports } = parsed;
+    this.#services.set(key, { ports, problems: parsed.problems });
     keep(this.#badServices, key, parsed.problems.length > 0);
     keep(
       this.#healthChecked,
       key,
       ports.some(port => port.healthCheckNodePort !== 0),
     );
-    for (const port of ports)
+    for (const port of ports) {
+      const claimant = { id: port.id, since };
       for (const { claim } of claimsOf(port))
-        for (const loser of this.#claims.add(claim, { id: port.id, since })) this.#dirtyPort(loser);
+        for (const loser of this.#claims.add(claim, claimant)) this.#dirtyPort(loser);
+    }
     this.#dirty.add(key);
   }
 
@@ -112,16 +143,26 @@ export class ServiceModel {
 
   upsertSlice(slice: EndpointSlice): void {
     const id = serviceKey(slice.metadata?.namespace, slice.metadata?.name);
-    const parsed = parseSlice(slice);
+    const parsed = parseSlice(slice, this.#node.name);
     const before = this.#serviceOfSlice.get(id);
     if (before !== undefined && before !== parsed?.service) this.#dropSlice(id, before);
     if (!parsed) return;
-    const slices = this.#slices.get(parsed.service) ?? new Map<string, ParsedSlice>();
-    this.#slices.set(parsed.service, slices);
-    slices.set(id, parsed);
+    const others = (this.#slices.get(parsed.service) ?? []).filter(other => other.id !== id);
+    parsed.ports = this.#shared(parsed.ports);
+    if (others.length === 0) this.#slices.set(parsed.service, [parsed]);
+    else this.#slices.set(parsed.service, [...others, parsed]);
     this.#serviceOfSlice.set(id, parsed.service);
     keep(this.#badSlices, id, parsed.problems.length > 0);
     this.#dirty.add(parsed.service);
+  }
+
+  #shared(ports: readonly SlicePort[]): readonly SlicePort[] {
+    const text = ports.map(({ name, protocol, port }) => `${name} ${protocol} ${port}`).join();
+    const known = this.#portLists.get(text);
+    if (known) return known;
+    if (this.#portLists.size >= SHARED_LISTS) this.#portLists.clear();
+    this.#portLists.set(text, ports);
+    return ports;
   }
 
   deleteSlice(namespace: string, name: string): void {
@@ -144,18 +185,17 @@ export class ServiceModel {
 
   /** All service ports, in no particular order. */
   *ports(): Iterable<ResolvedPort> {
-    for (const ports of this.#resolved.values()) yield* ports.values();
+    for (const ports of this.#resolved.values()) yield* ports;
   }
 
   /** Every endpoint of a service port, also those that no policy may use: for explanations. */
   candidates(port: ServicePort): readonly Endpoint[] {
-    const slices = this.#slices.get(port.service)?.values() ?? [];
     const portName = port.name.slice(port.service.length + 1);
-    return endpointsOf(slices, port.family, portName, port.protocol, this.#node.name);
+    return endpointsOf(this.#slices.get(port.service) ?? [], port.family, portName, port.protocol);
   }
 
   portsOf(service: string): Iterable<ResolvedPort> {
-    return this.#resolved.get(service)?.values() ?? [];
+    return this.#resolved.get(service) ?? [];
   }
 
   /** Services with a health check port and the number of their local ready endpoints. */
@@ -166,10 +206,9 @@ export class ServiceModel {
       const port = entry.ports.find(candidate => candidate.healthCheckNodePort !== 0)?.healthCheckNodePort;
       if (!port) continue;
       const local = new Set<string>();
-      for (const slice of this.#slices.get(key)?.values() ?? [])
-        for (const endpoint of slice.endpoints)
-          if (endpoint.ready && endpoint.nodeName === this.#node.name) local.add(endpoint.ip);
-      yield { namespace: entry.namespace, name: entry.name, port, localEndpoints: local.size };
+      for (const slice of this.#slices.get(key) ?? [])
+        for (const endpoint of slice.endpoints) if (endpoint.ready && endpoint.local) local.add(endpoint.ip);
+      yield { ...partsOf(key), port, localEndpoints: local.size };
     }
   }
 
@@ -179,7 +218,7 @@ export class ServiceModel {
     for (const key of this.#badServices) all.push(...(this.#services.get(key)?.problems ?? []));
     for (const id of this.#badSlices) {
       const service = this.#serviceOfSlice.get(id) ?? '';
-      all.push(...(this.#slices.get(service)?.get(id)?.problems ?? []));
+      all.push(...(this.#slices.get(service)?.find(slice => slice.id === id)?.problems ?? []));
     }
     for (const conflicts of this.#conflicts.values()) all.push(...conflicts);
     return all;
@@ -200,20 +239,20 @@ export class ServiceModel {
   #dropSlice(id: string, service: string): void {
     this.#serviceOfSlice.delete(id);
     this.#badSlices.delete(id);
-    this.#slices.get(service)?.delete(id);
-    if (this.#slices.get(service)?.size === 0) this.#slices.delete(service);
+    const rest = (this.#slices.get(service) ?? []).filter(slice => slice.id !== id);
+    if (rest.length === 0) this.#slices.delete(service);
+    else this.#slices.set(service, rest);
     this.#dirty.add(service);
   }
 
   /** The port without the addresses that an older Service holds; undefined when its cluster IP is among them. */
-  #withoutConflicts(port: ServicePort, entry: ServiceEntry, problems: Problem[]): ServicePort | undefined {
+  #withoutConflicts(port: ServicePort, problems: Problem[]): ServicePort | undefined {
     const lost = claimsOf(port).filter(({ claim }) => this.#claims.owner(claim) !== port.id);
     if (lost.length === 0) return port;
     for (const { claim, field, address } of lost)
       problems.push({
         kind: 'Service',
-        namespace: entry.namespace,
-        name: entry.name,
+        ...partsOf(port.service),
         reason: 'ServiceConflict',
         message: `${field} ${address} of port ${port.name} belongs to ${this.#claims.owner(claim)?.split(' ')[1]}, which is older; ignored here`,
       });
@@ -229,24 +268,26 @@ export class ServiceModel {
   }
 
   #resolve(key: string, changed: ModelChanges['ports']): void {
-    const before = this.#resolved.get(key) ?? new Map<string, ResolvedPort>();
-    const after = new Map<string, ResolvedPort>();
+    const before = this.#resolved.get(key) ?? [];
+    const after: ResolvedPort[] = [];
     const entry = this.#services.get(key);
     const conflicts: Problem[] = [];
-    const slices = [...(this.#slices.get(key)?.values() ?? [])];
+    const slices = this.#slices.get(key) ?? [];
     for (const claimed of entry?.ports ?? []) {
-      const port = entry && this.#withoutConflicts(claimed, entry, conflicts);
+      if (!this.#families.includes(claimed.family)) continue;
+      const port = this.#withoutConflicts(claimed, conflicts);
       if (!port) continue;
       const portName = port.name.slice(key.length + 1);
-      const endpoints = endpointsOf(slices, port.family, portName, port.protocol, this.#node.name);
+      const endpoints = endpointsOf(slices, port.family, portName, port.protocol);
       const resolved = resolvePort(port, endpoints, this.#node);
-      const old = before.get(port.id);
+      const old = before.find(other => other.port.id === port.id);
       const same = old !== undefined && JSON.stringify(old) === JSON.stringify(resolved);
-      after.set(port.id, same ? old : resolved);
+      after.push(same ? old : resolved);
       if (!same) changed.set(port.id, resolved);
     }
-    for (const id of before.keys()) if (!after.has(id)) changed.set(id, undefined);
-    if (after.size > 0) this.#resolved.set(key, after);
+    for (const { port } of before)
+      if (!after.some(other => other.port.id === port.id)) changed.set(port.id, undefined);
+    if (after.length > 0) this.#resolved.set(key, after);
     else this.#resolved.delete(key);
     if (conflicts.length > 0) this.#conflicts.set(key, conflicts);
     else this.#conflicts.delete(key);

@@ -14,13 +14,17 @@ export const HEADLESS_LABEL = 'service.kubernetes.io/headless';
 const DEFAULT_AFFINITY_SECONDS = 10_800;
 const MAX_AFFINITY_SECONDS = 86_400;
 
+const NONE: readonly string[] = [];
+const NO_PROBLEMS: readonly Problem[] = [];
+
 export interface ParsedService {
-  ports: ServicePort[];
-  problems: Problem[];
+  ports: readonly ServicePort[];
+  problems: readonly Problem[];
 }
 
+/** Joined, not concatenated: V8 keeps the parts of what is concatenated, and there are many of these. */
 export function serviceKey(namespace: string | undefined, name: string | undefined): string {
-  return `${namespace ?? ''}/${name ?? ''}`;
+  return [namespace ?? '', name ?? ''].join('/');
 }
 
 /** True when this proxy has nothing to do with the Service. */
@@ -41,7 +45,9 @@ export function usableAddress(text: unknown): { ip: string; family: Family } | u
   const bytes = typeof text === 'string' ? parseIp(text) : undefined;
   if (!bytes || isLoopback(bytes) || isMulticast(bytes) || isUnspecified(bytes) || isLinkLocal(bytes))
     return undefined;
-  return { ip: formatIp(bytes), family: bytes.length === 4 ? 4 : 6 };
+  const ip = formatIp(bytes);
+  // The same text again would only be a second copy of it.
+  return { ip: ip === text ? text : ip, family: bytes.length === 4 ? 4 : 6 };
 }
 
 export function isPortNumber(value: unknown): value is number {
@@ -109,7 +115,7 @@ class ServiceReader {
 /** The service ports of a Service, both families. */
 export function parseService(service: Service): ParsedService {
   const spec = service.spec;
-  if (!spec || isIgnored(service)) return { ports: [], problems: [] };
+  if (!spec || isIgnored(service)) return { ports: [], problems: NO_PROBLEMS };
   const reader = new ServiceReader(service);
   const key = serviceKey(service.metadata?.namespace, service.metadata?.name);
   const clusterIps = reader.addresses(
@@ -131,8 +137,8 @@ export function parseService(service: Service): ParsedService {
   for (const family of [4, 6] as const) {
     const clusterIp = clusterIps.find(address => address.family === family)?.ip;
     if (!clusterIp) continue;
-    const ofFamily = (list: { ip: string; family: Family }[]): string[] =>
-      list.filter(address => address.family === family).map(address => address.ip);
+    const ofFamily = (list: { ip: string; family: Family }[]): readonly string[] =>
+      list.length === 0 ? NONE : list.filter(address => address.family === family).map(address => address.ip);
     const sourceRanges = sourceRangesOf(family);
     for (const port of spec.ports ?? []) {
       const protocol = (port.protocol ?? 'TCP') as Protocol;
@@ -143,9 +149,9 @@ export function parseService(service: Service): ParsedService {
         );
         continue;
       }
-      const name = port.name ? `${key}:${port.name}` : key;
+      const name = port.name ? [key, port.name].join(':') : key;
       ports.push({
-        id: `${family} ${name} ${protocol}`,
+        id: [family, name, protocol].join(' '),
         service: key,
         name,
         family,
@@ -166,5 +172,8 @@ export function parseService(service: Service): ParsedService {
   const unique = new Map(ports.map(port => [port.id, port]));
   if (unique.size < ports.length)
     reader.problem('DuplicatePort', 'two ports have one name and protocol; the last counts');
-  return { ports: [...unique.values()], problems: reader.problems };
+  return {
+    ports: unique.size < ports.length ? [...unique.values()] : ports,
+    problems: reader.problems.length === 0 ? NO_PROBLEMS : reader.problems,
+  };
 }

@@ -2,7 +2,7 @@
 // port keeps its conntrack entry, and with it an endpoint that is gone, or none at all. A flow is matched by address AND
 // port, so that two Services on one load balancer address are told apart; Services without endpoints and deleted ones
 // count too (kubernetes#139628, #141371). SCTP and TCP end by themselves. Pure.
-import { joinHostPort, type ResolvedPort } from './types.ts';
+import { type Family, joinHostPort, type ResolvedPort } from './types.ts';
 
 /** A UDP entry of the connection tracker. */
 export interface UdpFlow {
@@ -10,6 +10,8 @@ export interface UdpFlow {
   /** What the answer looks like: its source is the endpoint after DNAT. */
   reply: { source: string; sourcePort: number };
 }
+
+const NOBODY: ReadonlySet<string> = new Set();
 
 /** The addresses and ports that UDP Services answer on, with the endpoints that may answer. */
 export class UdpFrontends {
@@ -22,6 +24,12 @@ export class UdpFrontends {
     for (const ip of [port.clusterIp, ...port.externalIps, ...port.loadBalancerIps])
       this.#byAddress.set(joinHostPort(ip, port.port), allowed);
     if (port.nodePort !== 0) this.#byNodePort.set(`${port.family} ${port.nodePort}`, allowed);
+  }
+
+  /** A frontend without endpoints; without `ip` a node port. */
+  addForgotten(family: Family, ip: string | undefined, port: number): void {
+    if (ip === undefined) this.#byNodePort.set(`${family} ${port}`, NOBODY);
+    else this.#byAddress.set(joinHostPort(ip, port), NOBODY);
   }
 
   get size(): number {
@@ -44,11 +52,15 @@ export function isStale(
   now: UdpFrontends,
   gone: UdpFrontends,
   isNodeAddress: (ip: string) => boolean,
+  isClusterIp: (ip: string) => boolean = () => false,
 ): boolean {
   const endpoint = joinHostPort(flow.reply.source, flow.reply.sourcePort);
   const allowed = now.allowed(flow, isNodeAddress);
   if (allowed) return !allowed.has(endpoint);
   // A Service that is gone: what was translated for it must not be any more. A flow that never was stays.
   const translated = flow.reply.source !== flow.original.destination;
-  return translated && gone.allowed(flow, isNodeAddress) !== undefined;
+  // Nobody but a service proxy translates what is sent into the Services' own network.
+  return (
+    translated && (gone.allowed(flow, isNodeAddress) !== undefined || isClusterIp(flow.original.destination))
+  );
 }

@@ -34,9 +34,19 @@ function preferred(endpoints: readonly Endpoint[], node: NodeTopology): (endpoin
 function readyElseTerminating(
   endpoints: readonly Endpoint[],
   filter: (endpoint: Endpoint) => boolean,
-): Endpoint[] {
+): readonly Endpoint[] {
   const ready = endpoints.filter(endpoint => endpoint.ready && filter(endpoint));
+  if (ready.length === endpoints.length) return endpoints;
   return ready.length > 0 ? ready : endpoints.filter(endpoint => endpoint.serving && endpoint.terminating);
+}
+
+/** Each once, in the order that all lists of endpoints have. */
+function union(cluster: readonly Endpoint[], local: readonly Endpoint[]): readonly Endpoint[] {
+  if (local.length === 0) return cluster;
+  if (cluster.length === 0) return local;
+  const both = new Map<string, Endpoint>();
+  for (const endpoint of [...cluster, ...local]) both.set(joinHostPort(endpoint.ip, endpoint.port), endpoint);
+  return [...both].sort(([left], [right]) => (left < right ? -1 : 1)).map(([, endpoint]) => endpoint);
 }
 
 /** Chooses the endpoints of a service port for this node, and the answer where there are none. */
@@ -59,16 +69,11 @@ export function resolvePort(
   const usable = (endpoint: Endpoint): boolean =>
     endpoint.ready || (endpoint.serving && endpoint.terminating);
   const hasEndpoints = cluster.length > 0 || (usesLocal && endpoints.some(usable));
-  const reachable = new Map<string, Endpoint>();
-  for (const endpoint of [...cluster, ...local])
-    reachable.set(joinHostPort(endpoint.ip, endpoint.port), endpoint);
   const resolved: ResolvedPort = {
     port,
     cluster,
     local,
-    reachable: [...reachable]
-      .sort(([left], [right]) => (left < right ? -1 : 1))
-      .map(([, endpoint]) => endpoint),
+    reachable: union(cluster, local),
     ...(port.protocol === 'UDP'
       ? {
           serving: endpoints

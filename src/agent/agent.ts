@@ -133,6 +133,7 @@ export class Agent {
       nodeName: options.nodeName,
       families,
       mode: options.proxyMode,
+      nftables: { serviceCidrs: options.serviceCidrs },
       onRepair: repairs => {
         this.#reports.rulesRepaired(repairs);
         for (const { what } of repairs) this.#proxyReport.repaired(what);
@@ -226,7 +227,10 @@ export class Agent {
   /** UDP flows that conntrack still sends to endpoints that are gone. */
   #cleanFlows(): void {
     try {
-      this.#cleaner.sync(this.#proxy.ports());
+      this.#cleaner.sync(this.#proxy.ports(), {
+        networks: this.#options.serviceCidrs,
+        forgotten: this.#proxy.takeForgotten(),
+      });
     } catch (error) {
       this.#log.error({ error }, 'stale UDP flows could not be removed');
     }

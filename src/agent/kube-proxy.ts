@@ -1,18 +1,20 @@
 // kube-proxy, the daemon: follows Services, EndpointSlices and its own Node at any Kubernetes API server, and keeps this
 // machine's rules. It is what runs in place of upstream's kube-proxy.
 //
-//   API ─▶ Informers ─▶ ProxyEngine (ServiceProxy ─▶ KernelReconciler ─▶ kernel)
-//              │              └─▶ health check ports      ▲
-//              └─ Node, addresses ─▶ settings ─ changed? ─┘ built anew
+//   API ─▶ Informers ─▶ ServiceModel ─▶ ProxyEngine (ServiceProxy ─▶ KernelReconciler ─▶ kernel)
+//              │                             │  └─▶ health check ports   ▲
+//              └─ Node, addresses ─▶ settings ─ changed? built anew ─────┘
 //
-// The engine is built of settings; when the Node's addresses or podCIDRs change it is replaced over the same kernel.
+// The engine is built of settings; when the Node's addresses or podCIDRs change it is replaced over the same kernel and
+// the same model. The model is the one copy of Services and endpoints: the informers keep little more than names.
 import { availableParallelism, hostname } from 'node:os';
 import type { ProxyConfiguration } from '../../proxy/config/config.ts';
 import { ProxyHealth } from '../../proxy/health/proxy-health.ts';
+import { ServiceModel } from '../../proxy/model/model.ts';
 import { HEADLESS_LABEL, PROXY_NAME_LABEL } from '../../proxy/model/services.ts';
 import { applyConntrackSysctls, applyOomScore, planConntrackSysctls } from '../../proxy/node-settings.ts';
 import type { SyncResult } from '../../proxy/proxy.ts';
-import type { EndpointSlice, Node, Service } from '../api/types.ts';
+import type { EndpointSlice, KubeObject, Node, Service, Stored } from '../api/types.ts';
 import { KubeClient } from '../client/client.ts';
 import { EventRecorder } from '../client/event-recorder.ts';
 import { type Change, Informer } from '../client/informer.ts';
@@ -29,11 +31,16 @@ import { ProxyMetrics } from './proxy-metrics.ts';
 import { ProxyReport } from './proxy-report.ts';
 import { type ProxySettings, type Surroundings, settingsFrom } from './proxy-settings.ts';
 import { RepairEvents } from './repair-events.ts';
+import { ServiceNetworks } from './service-networks.ts';
 
 const NOT_OURS = `!${HEADLESS_LABEL},!${PROXY_NAME_LABEL}`;
 const TRIGGER_TIME = 'endpoints.kubernetes.io/last-change-trigger-time';
 /** How often the machine's addresses are looked at again. */
 const SURROUNDINGS_MS = 30_000;
+/** The first rules do not wait longer for the ServiceCIDRs. */
+const NETWORKS_PATIENCE_MS = 3000;
+/** Objects of a list at once, so that a large cluster's never lie in memory whole. */
+const PAGE_SIZE = 500;
 
 export interface KubeProxyOptions {
   configuration: ProxyConfiguration;
@@ -48,6 +55,12 @@ export function nodeNameOf(configuration: ProxyConfiguration): string {
   return name;
 }
 
+/** Enough for an Event about the object, and to know a change from none. */
+function onlyName<T extends KubeObject>({ apiVersion, kind, metadata }: Stored<T>): Stored<T> {
+  const { name, namespace, uid, resourceVersion } = metadata;
+  return { apiVersion, kind, metadata: { name, namespace, uid, resourceVersion } } as Stored<T>;
+}
+
 export class KubeProxy {
   readonly #options: KubeProxyOptions;
   readonly #nodeName: string;
@@ -55,9 +68,11 @@ export class KubeProxy {
   readonly #client: KubeClient;
   readonly #events: EventRecorder;
   readonly #repairs: RepairEvents;
+  readonly #model: ServiceModel;
   readonly #nodes: Informer<Node>;
   readonly #services: Informer<Service>;
   readonly #slices: Informer<EndpointSlice>;
+  readonly #networks: ServiceNetworks;
   readonly #health: ProxyHealth;
   readonly #metrics: ProxyMetrics;
   readonly #report: ProxyReport;
@@ -84,16 +99,26 @@ export class KubeProxy {
       log,
     });
     this.#repairs = new RepairEvents(this.#events, () => this.#nodes.get(this.#nodeName));
+    this.#model = new ServiceModel({ name: this.#nodeName });
     this.#nodes = new Informer<Node>(this.#client, RESOURCE.nodes, {
       fieldSelector: `metadata.name=${this.#nodeName}`,
       log,
     });
     this.#services = new Informer<Service>(this.#client, RESOURCE.services, {
       labelSelector: NOT_OURS,
+      pageSize: PAGE_SIZE,
+      keep: onlyName,
       log,
     });
     this.#slices = new Informer<EndpointSlice>(this.#client, RESOURCE.endpointSlices, {
       labelSelector: NOT_OURS,
+      pageSize: PAGE_SIZE,
+      keep: onlyName,
+      log,
+    });
+    this.#networks = new ServiceNetworks({
+      client: this.#client,
+      onChange: () => this.#rebuild(),
       log,
     });
     this.#health = new ProxyHealth(configuration.number('iptables.syncPeriod'));
@@ -132,11 +157,12 @@ export class KubeProxy {
     this.#nodes.onChange(change => this.#onNode(change));
     this.#services.onChange(change => this.#onService(change));
     this.#slices.onChange(change => this.#onSlice(change));
-    for (const informer of [this.#nodes, this.#services, this.#slices]) informer.start(signal);
+    for (const part of [this.#nodes, this.#services, this.#slices, this.#networks]) part.start(signal);
     const whenStopped = (): void => {};
-    this.#nodes.synced(signal).then(() => this.#whenNodeKnown(), whenStopped);
-    this.#services.synced(signal).then(() => this.#feedServices(), whenStopped);
-    this.#slices.synced(signal).then(() => this.#feedSlices(), whenStopped);
+    const networks = this.#networks.asked(NETWORKS_PATIENCE_MS, signal);
+    Promise.all([this.#nodes.synced(signal), networks]).then(() => this.#whenNodeKnown(), whenStopped);
+    this.#services.synced(signal).then(() => this.#engine?.proxy.listed('services'), whenStopped);
+    this.#slices.synced(signal).then(() => this.#engine?.proxy.listed('slices'), whenStopped);
     this.#log.info({ node: this.#nodeName, mode: configuration.string('mode') || 'iptables' }, 'started');
   }
 
@@ -151,11 +177,13 @@ export class KubeProxy {
       this.#nodes.stop(),
       this.#services.stop(),
       this.#slices.stop(),
+      this.#networks.stop(),
     ]);
     await this.#client.close();
   }
 
   #whenNodeKnown(): void {
+    if (this.#stopped) return;
     const node = this.#nodes.get(this.#nodeName);
     if (node) this.#events.event(node, 'Normal', 'Starting', '');
     else
@@ -178,13 +206,14 @@ export class KubeProxy {
     return {
       node: this.#nodes.get(this.#nodeName),
       addresses: rt.listAddresses().map(({ address }) => address.split('/')[0] ?? ''),
+      serviceCidrs: this.#networks.cidrs,
       ipv6,
     };
   }
 
   /** Builds the engine, or builds it anew when its settings are not what they were. */
   #rebuild(): void {
-    if (this.#stopped || !this.#nodes.hasSynced()) return;
+    if (this.#stopped || this.#timer === undefined) return;
     const settings = settingsFrom(this.#options.configuration, this.#surroundings());
     if (!settings) {
       this.#log.info({ node: this.#nodeName }, 'waiting for podCIDRs of the Node (detectLocalMode NodeCIDR)');
@@ -206,6 +235,7 @@ export class KubeProxy {
     if (before) this.#log.info('the Node or the addresses changed: rules are planned anew');
     const engine = new ProxyEngine({
       nodeName: this.#nodeName,
+      model: this.#model,
       settings,
       healthy: () => this.#health.healthz().status === 200,
       onSynced: result => this.#onSynced(engine, result),
@@ -224,16 +254,8 @@ export class KubeProxy {
     this.#engine = engine;
     const node = this.#nodes.get(this.#nodeName);
     if (node) engine.proxy.setNode(node);
-    this.#feedServices();
-    this.#feedSlices();
-  }
-
-  #feedServices(): void {
-    if (this.#services.hasSynced()) this.#engine?.proxy.setServices(this.#services.list());
-  }
-
-  #feedSlices(): void {
-    if (this.#slices.hasSynced()) this.#engine?.proxy.setEndpointSlices(this.#slices.list());
+    if (this.#services.hasSynced()) engine.proxy.listed('services');
+    if (this.#slices.hasSynced()) engine.proxy.listed('slices');
   }
 
   #onNode({ type, object }: Change<Node>): void {
@@ -245,17 +267,17 @@ export class KubeProxy {
 
   #onService({ type, object }: Change<Service>): void {
     this.#metrics.changed('service');
-    const proxy = this.#engine?.proxy;
-    if (type === 'deleted') proxy?.deleteService(object.metadata.namespace ?? '', object.metadata.name);
-    else proxy?.upsertService(object);
+    if (type === 'deleted') this.#model.deleteService(object.metadata.namespace ?? '', object.metadata.name);
+    else this.#model.upsertService(object);
+    this.#engine?.proxy.changed();
     this.#queued();
   }
 
   #onSlice({ type, object }: Change<EndpointSlice>): void {
     this.#metrics.changed('endpoint');
-    const proxy = this.#engine?.proxy;
-    if (type === 'deleted') proxy?.deleteEndpointSlice(object.metadata.namespace ?? '', object.metadata.name);
-    else proxy?.upsertEndpointSlice(object);
+    if (type === 'deleted') this.#model.deleteSlice(object.metadata.namespace ?? '', object.metadata.name);
+    else this.#model.upsertSlice(object);
+    this.#engine?.proxy.changed();
     const trigger = Date.parse(object.metadata.annotations?.[TRIGGER_TIME] ?? '');
     if (trigger > this.#startedAt) this.#triggers.push(trigger);
     this.#queued();

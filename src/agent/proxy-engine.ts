@@ -4,6 +4,7 @@ import { LocalhostNodePorts } from '../../proxy/backend/userspace/localhost-node
 import { cleanupRules } from '../../proxy/cleanup.ts';
 import { ConntrackCleaner } from '../../proxy/conntrack-cleaner.ts';
 import { ServiceHealthServer } from '../../proxy/health/service-health.ts';
+import type { ServiceModel } from '../../proxy/model/model.ts';
 import { ServiceProxy, type SyncResult } from '../../proxy/proxy.ts';
 import { KernelReconciler } from '../kernel/reconciler.ts';
 import type { KernelState } from '../kernel/state.ts';
@@ -14,6 +15,8 @@ import type { ProxySettings } from './proxy-settings.ts';
 
 export interface ProxyEngineOptions {
   nodeName: string;
+  /** Outlives the engine. */
+  model: ServiceModel;
   settings: ProxySettings;
   /** For health check ports: a node that cannot be programmed must not get traffic. */
   healthy: () => boolean;
@@ -55,9 +58,11 @@ export class ProxyEngine {
     this.#localhost = settings.localhostRelay ? new LocalhostNodePorts({ log }) : undefined;
     this.proxy = new ServiceProxy({
       nodeName: options.nodeName,
+      model: options.model,
       families: settings.families,
       mode: settings.mode,
       iptables: settings.rules,
+      nftables: { serviceCidrs: settings.serviceCidrs },
       userspace: settings.userspace,
       verifyIntervalMs: settings.syncPeriodMs,
       onRepair: repairs => {
@@ -133,7 +138,10 @@ export class ProxyEngine {
 
   #cleanFlows(): void {
     try {
-      const cleaned = this.#cleaner.sync(this.proxy.ports());
+      const cleaned = this.#cleaner.sync(this.proxy.ports(), {
+        networks: this.#options.settings.serviceCidrs,
+        forgotten: this.proxy.takeForgotten(),
+      });
       if (cleaned) this.#options.onFlowsCleaned(cleaned.deleted, cleaned.durationMs);
     } catch (error) {
       this.#options.log.error(`remove stale UDP flows: ${errorMessage(error)}`);

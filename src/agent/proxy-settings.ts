@@ -20,6 +20,8 @@ export interface ProxySettings {
   /** Where health check node ports listen; undefined is everywhere. */
   healthCheckAddresses?: readonly string[];
   userspace: UserspaceConfig;
+  /** Where cluster IPs come from, as far as the cluster says. */
+  serviceCidrs: readonly string[];
   /** nftables mode: TCP node ports on localhost by a relay. */
   localhostRelay: boolean;
 }
@@ -29,6 +31,8 @@ export interface Surroundings {
   node: Node | undefined;
   /** Every address of the machine, canonical. */
   addresses: readonly string[];
+  /** The networks of the cluster's ServiceCIDR objects. */
+  serviceCidrs: readonly string[];
   /** False where the kernel has IPv6 switched off. */
   ipv6: boolean;
 }
@@ -144,6 +148,7 @@ export function settingsFrom(
     ...(configuration.isSet(minSync) ? { minSyncPeriodMs: configuration.number(minSync) } : {}),
     syncPeriodMs: configuration.number(`${section}.syncPeriod`),
     ...(nodePorts ? { healthCheckAddresses: [...nodePorts.v4, ...nodePorts.v6] } : {}),
+    serviceCidrs: around.serviceCidrs,
     localhostRelay: mode === 'nftables' && configuration.boolean('nftables.localhostNodePorts'),
     userspace: {
       ...(typeof range === 'object' ? { portRange: range } : {}),

@@ -41,6 +41,11 @@ export interface InformerOptions {
 export interface TransformingOptions<T extends KubeObject> extends InformerOptions {
   /** What of an object is kept; name, uid and resourceVersion must be. */
   transform?: (object: Stored<T>) => Stored<T>;
+  /**
+   * What of an object stays in the copy, as above, while handlers still get it whole as it arrives: for who keeps
+   * what he needs himself. `previous`, deletions found by a list, and handlers that come late have only this.
+   */
+  keep?: (object: Stored<T>) => Stored<T>;
 }
 
 /** Fast first tries (a cluster that is starting), then patient ones (a server that is away). */
@@ -262,7 +267,7 @@ export class Informer<T extends KubeObject> {
 
   #put(whole: Stored<T>): void {
     const object = this.#options.transform?.(whole) ?? whole;
-    const previous = this.#store.put(object);
+    const previous = this.#store.put(this.#options.keep?.(object) ?? object);
     if (previous?.metadata.resourceVersion === object.metadata.resourceVersion) return;
     if (previous && previous.metadata.uid !== object.metadata.uid) {
       // Deleted and made again while nobody watched: two changes, or owners by uid would never hear of the first.

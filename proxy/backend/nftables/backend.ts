@@ -14,7 +14,7 @@ import type { Netns } from '../../../src/linux/netns.ts';
 import { Nftables } from '../../../src/linux/nftables.ts';
 import type { Logger } from '../../../src/observe/log.ts';
 import type { Family, ResolvedPort } from '../../model/types.ts';
-import type { Difference, ProxyBackend } from '../backend.ts';
+import type { Difference, ForgottenFrontend, ProxyBackend } from '../backend.ts';
 import { type NftRepair, type Pause, TableKeeper } from './apply/keeper.ts';
 import { nftFamily } from './apply/write.ts';
 import type { NftablesConfig } from './plan/config.ts';
@@ -87,6 +87,10 @@ export class NftablesBackend implements ProxyBackend {
   placesOf({ port }: ResolvedPort): string[] {
     const keeper = this.#keepers.find(({ family }) => family === port.family);
     return keeper?.planner.placesOf(port.id) ?? [];
+  }
+
+  takeForgotten(): ForgottenFrontend[] {
+    return this.#keepers.flatMap(keeper => keeper.takeForgotten());
   }
 
   get verifiedAt(): number | undefined {

@@ -2,6 +2,8 @@
 // the kernel modes, the old mode's rules go, and a file with mistakes changes nothing.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { RESOURCE } from '../../../src/client/resources.ts';
+import { Conntrack } from '../../../src/linux/conntrack.ts';
 import { SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
 import { endpoint, service, slice } from '../../unit/proxy/object-fixtures.ts';
 import { DaemonNode, waitFor } from './daemon-node.ts';
@@ -87,6 +89,43 @@ test('userspace: from iptables and back', { skip }, async () => {
   await switchTo('iptables');
   await waitFor('portals gone', async () => (/^:KUBE-PORTALS/m.test(await chains()) ? undefined : true));
   assert.equal(await daemon.net.client.outcome(web, 80), 'pod2');
+});
+
+test('nftables: UDP flows of a Service that was deleted while no proxy ran go; others stay', {
+  skip,
+}, async () => {
+  const { admin, net } = daemon;
+  const ports = [{ port: 53, protocol: 'UDP' }];
+  const addresses: string[] = [];
+  for (const name of ['stays', 'goes'])
+    addresses.push(
+      await daemon.expose(
+        service(`default/${name}`, { ports: [{ port: 53, protocol: 'UDP' }] }),
+        slice(`default/${name}`, [endpoint('10.244.1.2', { node: 'node' })], ports),
+      ),
+    );
+  await switchTo('nftables');
+  for (const [n, ip] of addresses.entries())
+    await waitFor('an answer', async () => {
+      const outcome = await net.client.outcome(ip, 53, {
+        protocol: 'udp',
+        sourcePort: 5600 + n,
+        timeoutMs: 200,
+      });
+      return outcome === 'pod1' ? true : undefined;
+    });
+  const flowsTo = (ip: string | undefined): number => {
+    using conntrack = Conntrack.open(daemon.node.netns);
+    return conntrack.list({ family: 4, protocol: 17 }).filter(({ original }) => original.destination === ip)
+      .length;
+  };
+  assert.deepEqual(addresses.map(flowsTo), [1, 1]);
+  await daemon.end('SIGKILL');
+  await admin.delete(RESOURCE.services, 'goes', { namespace: 'default' });
+  await daemon.run('--config', daemon.writeConfig({ mode: 'nftables' }));
+  await waitFor('the flow gone', async () => (flowsTo(addresses[1]) === 0 ? true : undefined));
+  assert.equal(flowsTo(addresses[0]), 1);
+  await switchTo('iptables');
 });
 
 test('a file with mistakes changes nothing', { skip }, async () => {

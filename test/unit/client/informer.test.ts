@@ -122,3 +122,31 @@ test('indexes follow changes; late handlers are told what is there; a failing ha
   assert.equal(late.length, 2);
   await informer.stop();
 });
+
+test('keep: handlers get objects whole, the copy holds what was asked for', async () => {
+  const api = new FakeApi();
+  api.put(RESOURCE.configMaps, map('a'));
+  const changes: Change<ConfigMap>[] = [];
+  const informer = new Informer(api.client(), RESOURCE.configMaps, {
+    pageSize: 1,
+    keep: ({ apiVersion, kind, metadata: { name, namespace, uid, resourceVersion } }) => ({
+      apiVersion,
+      kind,
+      metadata: { name, namespace, uid, resourceVersion },
+    }),
+  });
+  informer.onChange(change => changes.push(change));
+  informer.start();
+  await informer.synced();
+  api.put(RESOURCE.configMaps, map('a', '2'));
+  await eventually(() => changes.length === 2, 'two changes');
+  assert.deepEqual(
+    changes.map(({ type, object, previous }) => [type, object.data?.value, previous?.data]),
+    [
+      ['added', '1', undefined],
+      ['modified', '2', undefined],
+    ],
+  );
+  assert.equal(informer.get('a', 'default')?.data, undefined);
+  await informer.stop();
+});

@@ -118,4 +118,22 @@ test('stale UDP flows: by address and port, with none or other endpoints, and of
   );
   assert.equal(stale(flow('10.96.0.3', 55, '10.1.0.9', 9)), true, 'deleted Service');
   assert.equal(stale(flow('10.96.0.3', 55, '10.96.0.3', 55)), false);
+  // Deleted before this program ran: the Services' own network tells, or what was found in the kernel.
+  const inNetwork = (one: UdpFlow): boolean =>
+    isStale(
+      one,
+      now,
+      gone,
+      () => false,
+      ip => ip.startsWith('10.96.'),
+    );
+  assert.equal(stale(flow('10.96.0.77', 53, '10.1.0.9', 53)), false);
+  assert.equal(inNetwork(flow('10.96.0.77', 53, '10.1.0.9', 53)), true);
+  assert.equal(inNetwork(flow('10.96.0.77', 53, '10.96.0.77', 53)), false, 'never translated');
+  assert.equal(inNetwork(flow('10.97.0.77', 53, '10.1.0.9', 53)), false, "somebody else's DNAT");
+  gone.addForgotten(4, '198.51.100.4', 53);
+  gone.addForgotten(4, undefined, 30099);
+  assert.equal(stale(flow('198.51.100.4', 53, '10.1.0.9', 53)), true);
+  assert.equal(stale(flow('172.16.0.1', 30099, '10.1.0.9', 53)), true);
+  assert.equal(stale(flow('172.16.0.2', 30099, '10.1.0.9', 53)), false);
 });

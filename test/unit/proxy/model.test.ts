@@ -265,3 +265,16 @@ test('an update that changes nothing reports no port', () => {
   model.upsertSlice(objects[1]);
   assert.equal(model.update().ports.size, 0);
 });
+
+test('a new reader of changes is told everything, of the families it serves', () => {
+  const model = modelOf(
+    service('a/s', { clusterIP: '10.96.0.1', clusterIPs: ['10.96.0.1', 'fd96::1'], ports: PORT }),
+    slice('a/s', [endpoint('10.1.0.1')]),
+  );
+  assert.equal(model.update().ports.size, 0);
+  model.startAnew([6]);
+  assert.deepEqual([...model.update().ports.keys()], ['6 a/s:p80 TCP']);
+  model.startAnew([4, 6]);
+  assert.deepEqual([...model.update().ports.keys()], ['4 a/s:p80 TCP', '6 a/s:p80 TCP']);
+  assert.deepEqual(ips([...model.ports()][0]!.cluster), ['10.1.0.1']);
+});

@@ -4,13 +4,22 @@ import { PodwireError } from '../../../../src/lib/errors.ts';
 import type { Netns } from '../../../../src/linux/netns.ts';
 import { Nftables } from '../../../../src/linux/nftables.ts';
 import type { ResolvedPort } from '../../../model/types.ts';
+import type { ForgottenFrontend } from '../../backend.ts';
 import type { NftablesConfig } from '../plan/config.ts';
-import { TABLE } from '../plan/names.ts';
+import { decodeFrontend } from '../plan/key.ts';
+import { SET, TABLE } from '../plan/names.ts';
 import { TablePlanner } from '../plan/planner.ts';
-import { type ElementChanges, type Family, isEmpty, noChanges, type TableChanges } from '../plan/state.ts';
+import {
+  type ElementChanges,
+  type Family,
+  isEmpty,
+  noChanges,
+  type TableChanges,
+  wholeTable,
+} from '../plan/state.ts';
 import { formatKey } from '../plan/text.ts';
 import { CompiledRules, inspectElements, inspectStructure, type Structure } from './inspect.ts';
-import { nftFamily, wholeTable, writeChanges } from './write.ts';
+import { nftFamily, writeChanges } from './write.ts';
 
 /** What somebody else changed, and was put back. */
 export interface NftRepair {
@@ -19,6 +28,7 @@ export interface NftRepair {
   what: string;
 }
 
+const IPPROTO_UDP = 17;
 /** Elements named one by one in a repair; of more only the number. */
 const NAMED_ELEMENTS = 5;
 /** So often a set that changes while it is read is read again. */
@@ -37,6 +47,9 @@ export class TableKeeper {
   readonly #netns: Netns | undefined;
   readonly #nft: Nftables;
   readonly #compiled = new CompiledRules();
+  readonly #forgotten: ForgottenFrontend[] = [];
+  /** The table of an earlier life was taken over. */
+  #adopted = false;
 
   constructor(family: Family, config: NftablesConfig, nft: Nftables, netns: Netns | undefined) {
     this.family = family;
@@ -68,9 +81,12 @@ export class TableKeeper {
       this.planner.acknowledge();
       return [this.#repair(`table ${TABLE} ${structure.state}`)];
     }
-    const repairs = this.#describe(structure.changes);
-    if (repairs.length > 0) await writeChanges(this.#nft, this.planner, structure.changes, wait);
+    const { changes } = structure;
+    const repairs = this.#describe(changes);
+    if (repairs.length > 0) await writeChanges(this.#nft, this.planner, changes, wait);
     this.planner.acknowledge();
+    if (!this.#adopted) this.#forget(changes);
+    this.#adopted = true;
     return repairs;
   }
 
@@ -80,6 +96,23 @@ export class TableKeeper {
     return structure.state === 'ours'
       ? this.#describe(structure.changes)
       : [this.#repair(`table ${TABLE} ${structure.state}`)];
+  }
+
+  /** UDP frontends of an earlier life that went with the first comparison; each only once. */
+  takeForgotten(): ForgottenFrontend[] {
+    return this.#forgotten.splice(0);
+  }
+
+  #forget({ elements }: TableChanges): void {
+    for (const name of [SET.serviceIps, SET.nodePorts]) {
+      const { del = [], add = [] } = elements.get(name) ?? {};
+      const stay = new Set(add.map(({ key }) => key));
+      for (const { key } of del) {
+        const { protocol, ...frontend } = decodeFrontend(key);
+        if (protocol === IPPROTO_UDP && !stay.has(key))
+          this.#forgotten.push({ family: this.family, ...frontend });
+      }
+    }
   }
 
   async #compare(pause: Pause): Promise<Structure> {

@@ -5,16 +5,7 @@ import type { NftBatch } from '../../../../src/codec/nft/batch.ts';
 import type { NftFamily } from '../../../../src/codec/nft/constants.ts';
 import type { Nftables } from '../../../../src/linux/nftables.ts';
 import { LAYOUT, TABLE } from '../plan/names.ts';
-import type {
-  ChainPlan,
-  ElementChanges,
-  ElementPlan,
-  Family,
-  SetPlan,
-  TableChanges,
-  TablePlan,
-} from '../plan/state.ts';
-import { noChanges } from '../plan/state.ts';
+import type { ChainPlan, ElementPlan, Family, SetPlan, TableChanges, TablePlan } from '../plan/state.ts';
 import { compileRule, compileSet, elementKind } from './compile.ts';
 
 /** About 10 ms of the kernel's time. */
@@ -33,20 +24,6 @@ export function nftFamily(family: Family): NftFamily {
 interface Step {
   weight: number;
   fill: (batch: NftBatch) => void;
-}
-
-/** Everything, for a table that is not there yet. */
-export function wholeTable(plan: TablePlan): TableChanges {
-  const elements = new Map<string, ElementChanges>();
-  for (const [set, list] of plan.elements)
-    if (list.size > 0)
-      elements.set(set, { del: [], add: Array.from(list, ([key, data]) => ({ key, data })) });
-  return {
-    ...noChanges(),
-    addSets: [...plan.sets.values()],
-    addChains: [...plan.chains.values()],
-    elements,
-  };
 }
 
 class Writer {

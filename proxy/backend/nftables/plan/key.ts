@@ -1,5 +1,5 @@
 // Bytes of element keys and data, as latin1 strings: each field padded to four bytes, as the kernel concatenates. Pure.
-import { requireIp } from '../../../../src/lib/ip.ts';
+import { formatIp, requireIp } from '../../../../src/lib/ip.ts';
 import type { Protocol } from '../../../model/types.ts';
 import type { ProtocolName } from './state.ts';
 
@@ -23,6 +23,14 @@ export function nodePortKey(protocol: Protocol, port: number): string {
 /** `ip_addr . inet_proto . inet_service` */
 export function vipKey(ip: string, protocol: Protocol, port: number): string {
   return addressKey(ip) + nodePortKey(protocol, port);
+}
+
+/** The reverse of `vipKey` and `nodePortKey`, told apart by their length. */
+export function decodeFrontend(key: string): { ip?: string; protocol: number; port: number } {
+  const bytes = Buffer.from(key, 'latin1');
+  const at = bytes.length - 8;
+  const [protocol, port] = [bytes[at] ?? 0, bytes.readUInt16BE(at + 4)];
+  return at === 0 ? { protocol, port } : { ip: formatIp(bytes.subarray(0, at)), protocol, port };
 }
 
 /** `ip_addr . inet_service` */

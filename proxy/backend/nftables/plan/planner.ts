@@ -16,7 +16,7 @@ import {
 } from './layout.ts';
 import { type Lane, SET } from './names.ts';
 import { nftablesPlaces } from './places.ts';
-import { type Need, type PortPlan, planPort } from './port.ts';
+import { type Need, type PortPlan, planPort, slotsOf } from './port.ts';
 import {
   type ChainPlan,
   type Family,
@@ -24,6 +24,7 @@ import {
   type SetPlan,
   type TableChanges,
   type TablePlan,
+  wholeTable,
 } from './state.ts';
 
 const PRESENT = '';
@@ -36,17 +37,26 @@ function sameSet(left: SetPlan, right: SetPlan): boolean {
   return left === right || JSON.stringify(left) === JSON.stringify(right);
 }
 
+interface PlannedPort {
+  resolved: ResolvedPort;
+  /** Undefined: the endpoints are in the order of the list. */
+  slots: PortPlan['slots'];
+}
+
 export class TablePlanner implements TablePlan {
   readonly family: Family;
   readonly sets = new Map<string, SetPlan>();
   readonly chains = new Map<string, ChainPlan>();
   readonly elements = new Map<string, Map<string, string>>();
   readonly #config: NftablesConfig;
-  readonly #ports = new Map<string, { resolved: ResolvedPort; plan: PortPlan }>();
+  /** Their plans are not kept: they follow from these, and would be most of this program's memory. */
+  readonly #ports = new Map<string, PlannedPort>();
+  /** Of keys that more than one port has. */
   readonly #counts = new Map<string, Map<string, number>>();
   readonly #shared = new Set<string>();
   #endpoints = 0;
-  // What was there when the kernel last had everything, of what was touched since.
+  // What was there when the kernel last had everything, of what was touched since. Before it had anything, all is new.
+  #acknowledged = false;
   readonly #oldElements = new Map<string, Map<string, string | undefined>>();
   readonly #oldChains = new Map<string, ChainPlan | undefined>();
   readonly #oldSets = new Map<string, SetPlan | undefined>();
@@ -68,12 +78,12 @@ export class TablePlanner implements TablePlan {
 
   /** Service ports that are new, changed or (undefined) gone. */
   update(ports: Iterable<readonly [string, ResolvedPort | undefined]>): void {
-    const after: [string, ResolvedPort, PortPlan['slots'] | undefined][] = [];
+    const after: [string, ResolvedPort, PortPlan['slots']][] = [];
     // First everything goes, then everything comes: an address may pass from one Service to another.
     for (const [id, resolved] of ports) {
       const before = this.#ports.get(id);
       if (before) this.#remove(id, before);
-      if (resolved) after.push([id, resolved, before?.plan.slots]);
+      if (resolved) after.push([id, resolved, before && (before.slots ?? slotsOf(before.resolved))]);
     }
     for (const [id, resolved, slots] of after) this.#add(id, resolved, slots);
   }
@@ -81,21 +91,26 @@ export class TablePlanner implements TablePlan {
   /** The elements and chains of one service port, one line each, for people. */
   placesOf(id: string): string[] {
     const known = this.#ports.get(id);
-    return known ? nftablesPlaces(known.plan, this.sets) : [];
+    return known ? nftablesPlaces(this.#planOf(known), this.sets) : [];
   }
 
-  #remove(id: string, { resolved, plan }: { resolved: ResolvedPort; plan: PortPlan }): void {
+  #planOf({ resolved, slots }: PlannedPort): PortPlan {
+    return planPort(resolved, this.#config, slots);
+  }
+
+  #remove(id: string, port: PlannedPort): void {
     this.#ports.delete(id);
-    this.#endpoints -= resolved.reachable.length;
+    this.#endpoints -= port.resolved.reachable.length;
+    const plan = this.#planOf(port);
     for (const { set, key } of plan.elements) this.#setElement(set, key, undefined);
     for (const { set, key } of plan.counted) this.#count(set, key, -1);
     for (const { name } of plan.chains) this.#delChain(name);
     for (const { name } of plan.sets) this.#delSet(name);
   }
 
-  #add(id: string, resolved: ResolvedPort, slots: PortPlan['slots'] | undefined): void {
+  #add(id: string, resolved: ResolvedPort, slots: PortPlan['slots']): void {
     const plan = planPort(resolved, this.#config, slots);
-    this.#ports.set(id, { resolved, plan });
+    this.#ports.set(id, { resolved, slots: plan.slots });
     this.#endpoints += resolved.reachable.length;
     for (const need of plan.needs) this.#provide(need);
     for (const set of plan.sets) this.#addSet(set);
@@ -135,7 +150,7 @@ export class TablePlanner implements TablePlan {
   #addSet(set: SetPlan): void {
     const known = this.sets.get(set.name);
     if (known && sameSet(known, set)) return;
-    if (!this.#oldSets.has(set.name)) this.#oldSets.set(set.name, known);
+    if (this.#acknowledged && !this.#oldSets.has(set.name)) this.#oldSets.set(set.name, known);
     this.sets.set(set.name, set);
     if (!this.elements.has(set.name)) this.elements.set(set.name, new Map());
   }
@@ -143,28 +158,30 @@ export class TablePlanner implements TablePlan {
   #delSet(name: string): void {
     const known = this.sets.get(name);
     if (!known) return;
-    if (!this.#oldSets.has(name)) this.#oldSets.set(name, known);
+    if (this.#acknowledged && !this.#oldSets.has(name)) this.#oldSets.set(name, known);
     this.sets.delete(name);
     this.elements.delete(name);
   }
 
   #setChain(chain: ChainPlan): void {
     const known = this.chains.get(chain.name);
-    if (!this.#oldChains.has(chain.name)) this.#oldChains.set(chain.name, known);
+    if (this.#acknowledged && !this.#oldChains.has(chain.name)) this.#oldChains.set(chain.name, known);
     this.chains.set(chain.name, chain);
   }
 
   #delChain(name: string): void {
-    if (!this.#oldChains.has(name)) this.#oldChains.set(name, this.chains.get(name));
+    if (this.#acknowledged && !this.#oldChains.has(name)) this.#oldChains.set(name, this.chains.get(name));
     this.chains.delete(name);
   }
 
   #setElement(set: string, key: string, data: string | undefined): void {
     const elements = this.elements.get(set);
     if (!elements) return;
-    const old = this.#oldElements.get(set) ?? new Map<string, string | undefined>();
-    this.#oldElements.set(set, old);
-    if (!old.has(key)) old.set(key, elements.get(key));
+    if (this.#acknowledged) {
+      const old = this.#oldElements.get(set) ?? new Map<string, string | undefined>();
+      this.#oldElements.set(set, old);
+      if (!old.has(key)) old.set(key, elements.get(key));
+    }
     if (data === undefined) elements.delete(key);
     else elements.set(key, data);
   }
@@ -172,15 +189,16 @@ export class TablePlanner implements TablePlan {
   #count(set: string, key: string, by: 1 | -1): void {
     const counts = this.#counts.get(set) ?? new Map<string, number>();
     this.#counts.set(set, counts);
-    const count = (counts.get(key) ?? 0) + by;
-    if (count === 0) counts.delete(key);
-    else counts.set(key, count);
+    const count = (counts.get(key) ?? (this.elements.get(set)?.has(key) ? 1 : 0)) + by;
+    if (count > 1) counts.set(key, count);
+    else counts.delete(key);
     if (count === 0 || (count === 1 && by === 1))
       this.#setElement(set, key, count === 0 ? undefined : PRESENT);
   }
 
   /** What changed since the last `acknowledge()`. */
   changes(): TableChanges {
+    if (!this.#acknowledged) return wholeTable(this);
     const changes = noChanges();
     for (const [name, old] of this.#oldSets) {
       const now = this.sets.get(name);
@@ -214,6 +232,7 @@ export class TablePlanner implements TablePlan {
 
   /** The kernel has it all. */
   acknowledge(): void {
+    this.#acknowledged = true;
     this.#oldElements.clear();
     this.#oldChains.clear();
     this.#oldSets.clear();

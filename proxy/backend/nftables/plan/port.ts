@@ -50,11 +50,25 @@ export interface PortPlan {
   chains: ChainPlan[];
   sets: SetPlan[];
   needs: Need[];
-  /** Endpoints by place, for the next plan of this port. */
-  slots: { cluster: string[]; local: string[] };
+  /** Endpoints by place, for the next plan of this port; undefined when they are in the order of the list. */
+  slots: Slots | undefined;
 }
 
-const NO_SLOTS: PortPlan['slots'] = { cluster: [], local: [] };
+export interface Slots {
+  cluster: string[];
+  local: string[];
+}
+
+const NO_SLOTS: Slots = { cluster: [], local: [] };
+
+function nameOf({ ip, port }: Endpoint): string {
+  return joinHostPort(ip, port);
+}
+
+/** The places of endpoints that are in the order of the list. */
+export function slotsOf({ cluster, local }: ResolvedPort): Slots {
+  return { cluster: cluster.map(nameOf), local: local.map(nameOf) };
+}
 
 class PortPlanner {
   readonly #resolved: ResolvedPort;
@@ -68,28 +82,29 @@ class PortPlanner {
   readonly #local: readonly Endpoint[];
   readonly plan: PortPlan;
 
-  constructor(resolved: ResolvedPort, config: NftablesConfig, before: PortPlan['slots']) {
+  constructor(resolved: ResolvedPort, config: NftablesConfig, before: Slots) {
     this.#resolved = resolved;
     this.#config = config;
     this.#family = resolved.port.family;
     const { cluster, local, port } = resolved;
     this.#own = port.affinitySeconds === 0 && Math.max(cluster.length, local.length) > MAX_SHARED_ENDPOINTS;
-    const placed = (list: readonly Endpoint[], previous: readonly string[]): [Endpoint[], string[]] => {
-      const byName = new Map(list.map(endpoint => [joinHostPort(endpoint.ip, endpoint.port), endpoint]));
-      const slots = assignSlots(previous, [...byName.keys()]);
-      return [slots.map(name => byName.get(name)!), slots];
+    const placed = (list: readonly Endpoint[], previous: readonly string[]): readonly Endpoint[] => {
+      if (previous.length === 0) return list;
+      const byName = new Map(list.map(endpoint => [nameOf(endpoint), endpoint]));
+      return assignSlots(previous, [...byName.keys()]).map(name => byName.get(name)!);
     };
-    const [clusterEndpoints, clusterSlots] = placed(cluster, before.cluster);
-    const [localEndpoints, localSlots] = placed(local, before.local);
-    this.#cluster = clusterEndpoints;
-    this.#local = localEndpoints;
+    this.#cluster = placed(cluster, before.cluster);
+    this.#local = placed(local, before.local);
+    const inOrder = (left: readonly Endpoint[], right: readonly Endpoint[]): boolean =>
+      left.every((endpoint, i) => endpoint === right[i]);
+    const asListed = inOrder(this.#cluster, cluster) && inOrder(this.#local, local);
     this.plan = {
       elements: [],
       counted: [],
       chains: [],
       sets: [],
       needs: [],
-      slots: { cluster: clusterSlots, local: localSlots },
+      slots: asListed ? undefined : slotsOf({ ...resolved, cluster: this.#cluster, local: this.#local }),
     };
   }
 
@@ -253,10 +268,6 @@ class PortPlanner {
   }
 }
 
-export function planPort(
-  resolved: ResolvedPort,
-  config: NftablesConfig,
-  before: PortPlan['slots'] = NO_SLOTS,
-): PortPlan {
+export function planPort(resolved: ResolvedPort, config: NftablesConfig, before: Slots = NO_SLOTS): PortPlan {
   return new PortPlanner(resolved, config, before).run();
 }

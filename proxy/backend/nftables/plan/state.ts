@@ -126,3 +126,17 @@ export function isEmpty(changes: TableChanges): boolean {
     [...changes.elements.values()].every(({ add, del }) => add.length === 0 && del.length === 0)
   );
 }
+
+/** Everything, for a table that is not there yet. */
+export function wholeTable(plan: TablePlan): TableChanges {
+  const elements = new Map<string, ElementChanges>();
+  for (const [set, list] of plan.elements)
+    if (list.size > 0)
+      elements.set(set, { del: [], add: Array.from(list, ([key, data]) => ({ key, data })) });
+  return {
+    ...noChanges(),
+    addSets: [...plan.sets.values()],
+    addChains: [...plan.chains.values()],
+    elements,
+  };
+}
