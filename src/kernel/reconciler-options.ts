@@ -29,4 +29,6 @@ export interface KernelReconcilerOptions {
   /** Between two comparisons of iptables rules alone; none beside the full ones unless told. */
   xtablesIntervalMs?: number;
   onRepair?: (repair: Repair) => void;
+  /** Each time rules of a legacy table went through iptables-restore, as they cannot be written without it. */
+  onIptablesFallback?: (reason: string) => void;
 }

@@ -17,6 +17,7 @@ import type { Logger } from '../observe/log.ts';
 import { DesiredIndex } from './desired.ts';
 import { describeOperation, type Operation } from './diff.ts';
 import { bringsLink, DRIFT_GROUPS, driftOf } from './drift.ts';
+import { FallbackLog } from './fallback-log.ts';
 import { KINDS, type Kind, NETLINK_KINDS, XTABLES_KINDS } from './objects.ts';
 import type { KernelReconcilerOptions, Repair } from './reconciler-options.ts';
 import { type Failure, KernelSession } from './session.ts';
@@ -135,6 +136,7 @@ export class KernelReconciler {
     signal?.throwIfAborted();
     this.#stopped = false;
     const { netns } = this.#options;
+    const fallbacks = new FallbackLog(this.#log, this.#options.onIptablesFallback);
     const session = new KernelSession({
       index: this.#index,
       ...(netns !== undefined && { netns }),
@@ -142,6 +144,7 @@ export class KernelReconciler {
       ...(this.#options.iptablesBackend !== undefined && { iptablesBackend: this.#options.iptablesBackend }),
       rooms: () => new Set([...(this.#options.rooms ?? []), ...this.#spoken]),
       onRestore: pid => this.#xtablesWatch?.ownPid(pid),
+      onFallback: reason => fallbacks.note(reason),
     });
     this.#session = session;
     // Listening comes before looking, so that nothing falls in between.
@@ -225,6 +228,8 @@ export class KernelReconciler {
       this.#running ??= this.#work().finally(() => {
         this.#running = undefined;
         if (this.#hasWork) this.#schedule();
+        // Who asked between the end of the last pass and now.
+        else this.#settle(this.#generation);
       });
     });
   }

@@ -34,6 +34,8 @@ export interface SessionOptions {
   /** Rooms whose marks are ours. */
   rooms: () => ReadonlySet<string>;
   onRestore: (pid: number) => void;
+  /** Told why rules went through iptables-restore instead of straight to the kernel. */
+  onFallback: (reason: string) => void;
 }
 
 export interface PassResult {
@@ -55,9 +57,10 @@ export class KernelSession {
 
   constructor(options: SessionOptions) {
     this.#options = options;
-    const { netns, lockDirectory, iptablesBackend } = options;
+    const { netns, lockDirectory, iptablesBackend, onFallback } = options;
     this.#rtnetlink = Rtnetlink.open(netns);
     this.iptables = new Iptables({
+      onFallback,
       ...(netns !== undefined && { netns }),
       ...(lockDirectory !== undefined && { lockDirectory }),
       ...(iptablesBackend !== undefined && { backend: iptablesBackend }),

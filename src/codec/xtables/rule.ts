@@ -1,6 +1,7 @@
 // One rule from its text (without `-A CHAIN`) to its entry. Entries are written one after the other into big blocks, for
 // a proxy writes 200,000 of them; a rule that leads to a chain keeps the chain's name until the table is laid out.
 
+import type { ExtensionCodec, ExtensionSite } from './extension.ts';
 import {
   align8,
   EXTENSION_HEADER,
@@ -14,7 +15,6 @@ import {
   VERDICT,
   type XtablesFamily,
 } from './layout.ts';
-import type { ExtensionCodec, ExtensionSite } from './matches.ts';
 import { MATCHES } from './matches.ts';
 import {
   OptionReader,

@@ -1,6 +1,7 @@
 // The targets of our rules, as matches.ts does matches. Verdicts and jumps are not here: rule.ts writes them.
+
+import type { ExtensionCodec, ExtensionSite } from './extension.ts';
 import type { XtablesFamily } from './layout.ts';
-import type { ExtensionCodec, ExtensionSite } from './matches.ts';
 import {
   type OptionReader,
   parseAddress,

@@ -21,6 +21,7 @@ let count = 0;
 let netns: Netns;
 let rt: Rtnetlink;
 let repairs: Repair[] = [];
+let fallbacks: string[] = [];
 let reconciler: KernelReconciler | undefined;
 
 async function start(rooms: string[], backend: 'nft' | 'legacy' = 'nft'): Promise<KernelReconciler> {
@@ -31,6 +32,7 @@ async function start(rooms: string[], backend: 'nft' | 'legacy' = 'nft'): Promis
     iptablesBackend: backend,
     lockDirectory: locks,
     onRepair: repair => repairs.push(repair),
+    onIptablesFallback: reason => fallbacks.push(reason),
   });
   await reconciler.start();
   return reconciler;
@@ -78,6 +80,7 @@ describe('kernel reconciler', { skip }, () => {
     rt.setLink('lo', { up: true });
     rt.addLink({ name: 'eth0', kind: 'veth', up: true, peer: { name: 'eth0p', up: true } });
     rt.addAddress({ link: 'eth0', address: '10.9.0.1/16', broadcast: 'auto' });
+    fallbacks = [];
     repairs = [];
   });
 
@@ -348,30 +351,53 @@ describe('kernel reconciler', { skip }, () => {
       assert.doesNotMatch(await save(), /TEST-/);
     });
 
-  test('rules written otherwise than iptables-save prints them are not taken for drift', async () => {
-    const r = await start(['proxy']);
-    r.setDesired('proxy', {
-      xtables: [
-        {
-          family: 4,
-          table: 'nat',
-          chains: [
-            {
-              name: 'ODD',
-              rules: [
-                '--protocol tcp --dport 80 --source 10.0.0.1 --jump ACCEPT',
-                '-j MARK --or-mark 0x4000',
-              ],
-            },
-          ],
-          jumps: [{ chain: 'OUTPUT', rule: '--jump ODD -m comment --comment odd', position: 'first' }],
-        },
-      ],
+  for (const backend of ['nft', 'legacy'] as const)
+    test(`rules written otherwise than iptables-save prints them are not taken for drift, ${backend}`, async t => {
+      const probe = await run(`iptables-${backend}`, ['-t', 'nat', '-S'], { netns });
+      if (probe.code !== 0) return t.skip(`no iptables-${backend} here: ${probe.stderr}`);
+      const r = await start(['proxy'], backend);
+      r.setDesired('proxy', {
+        xtables: [
+          {
+            family: 4,
+            table: 'nat',
+            chains: [
+              {
+                name: 'ODD',
+                rules: [
+                  '--protocol tcp --dport 80 --source 10.0.0.1 --jump ACCEPT',
+                  '-j MARK --or-mark 0x4000',
+                ],
+              },
+            ],
+            jumps: [{ chain: 'OUTPUT', rule: '--jump ODD -m comment --comment odd', position: 'first' }],
+          },
+        ],
+      });
+      await r.settled();
+      assert.deepEqual(await r.verify(), []);
+      assert.deepEqual(await r.verify(), []);
+      assert.deepEqual(repairs, []);
+      // Only the legacy tables are written without the program, unless it must be.
+      assert.equal(fallbacks.length > 0, backend === 'legacy');
     });
+
+  test('legacy: whatever leads into our chains goes, also by rules that only iptables can put into words', async t => {
+    const probe = await run('iptables-legacy', ['-t', 'nat', '-S'], { netns });
+    if (probe.code !== 0) return t.skip(`no iptables-legacy here: ${probe.stderr}`);
+    const env = { ...process.env, XTABLES_LOCKFILE: join(locks, `xtables-${netns.inode}.lock`) };
+    const r = await start(['proxy'], 'legacy');
+    r.setDesired('proxy', nat(2));
     await r.settled();
-    assert.deepEqual(await r.verify(), []);
-    assert.deepEqual(await r.verify(), []);
-    assert.deepEqual(repairs, []);
+    const before = (await run('iptables-legacy-save', ['-t', 'nat'], { netns })).stdout;
+    assert.deepEqual(fallbacks, []);
+    for (const rule of ['-m limit --limit 5/min -j TEST-SVC-0', '-m mark --mark 0x1 -j TEST-SVC-1'])
+      await runOk('iptables-legacy', ['-t', 'nat', '-A', 'PREROUTING', ...rule.split(' ')], { netns, env });
+    await r.verify();
+    await r.settled();
+    const after = (await run('iptables-legacy-save', ['-t', 'nat'], { netns })).stdout;
+    assert.deepEqual(sorted(after), sorted(before));
+    assert.equal(repairs.filter(repair => /limit|mark/.test(repair.text)).length, 2);
   });
 });
 
