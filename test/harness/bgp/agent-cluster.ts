@@ -17,6 +17,7 @@ import { Informer } from '../../../src/client/informer.ts';
 import { RESOURCE } from '../../../src/client/resources.ts';
 import { KernelReconciler } from '../../../src/kernel/reconciler.ts';
 import { ROUTE_PROTOCOL } from '../../../src/kernel/state.ts';
+import type { IptablesBackend } from '../../../src/linux/iptables.ts';
 import { Netns } from '../../../src/linux/netns.ts';
 import { silentLogger } from '../../../src/observe/log.ts';
 import { FakeApi } from '../fake-api.ts';
@@ -37,6 +38,12 @@ export const nodeIps = (n: number): Record<Family, string> => ({
   6: `fd97:${SUBNET_OF[n]}::${n}`,
 });
 
+interface AgentSurroundings {
+  readonly api: FakeApi;
+  readonly directory: string;
+  readonly iptables: IptablesBackend;
+}
+
 export class AgentNode {
   readonly n: number;
   readonly name: string;
@@ -48,7 +55,7 @@ export class AgentNode {
   podIps: Record<Family, string> = { 4: '', 6: '' };
   readonly #stop = new AbortController();
 
-  constructor(n: number, host: LabNamespace, api: FakeApi, directory: string) {
+  constructor(n: number, host: LabNamespace, { api, directory, iptables }: AgentSurroundings) {
     this.n = n;
     this.name = `n${n}`;
     this.host = host;
@@ -58,6 +65,7 @@ export class AgentNode {
     this.reconciler = new KernelReconciler({
       netns: host.netns,
       lockDirectory: directory,
+      iptablesBackend: iptables,
       log: silentLogger(),
     });
     this.nodes = new Informer(client, RESOURCE.nodes);
@@ -163,7 +171,7 @@ export class AgentCluster implements AsyncDisposable {
   readonly #lab: NetnsLab;
   readonly #router: LabNamespace;
 
-  private constructor(name: string) {
+  private constructor(name: string, iptables: IptablesBackend) {
     this.#lab = new NetnsLab(`bgp-${name}`);
     const router = this.#lab.namespace('rt');
     this.#router = router;
@@ -183,13 +191,17 @@ export class AgentCluster implements AsyncDisposable {
       host.address('eth0', `${nodeIps(n)[4]}/24`, `${nodeIps(n)[6]}/64`);
       host.route('0.0.0.0/0', `10.97.${SUBNET_OF[n]}.254`);
       host.route('::/0', `fd97:${SUBNET_OF[n]}::fe`);
-      this.nodes.push(new AgentNode(n, host, this.api, this.#lab.directory));
+      this.nodes.push(new AgentNode(n, host, { api: this.api, directory: this.#lab.directory, iptables }));
     }
   }
 
   /** Three agents that run, with a pod each that has addresses of both pools. */
-  static async start(name: string, modes: Record<Family, PoolModes>): Promise<AgentCluster> {
-    const cluster = new AgentCluster(name);
+  static async start(
+    name: string,
+    modes: Record<Family, PoolModes>,
+    iptables: IptablesBackend = 'nft',
+  ): Promise<AgentCluster> {
+    const cluster = new AgentCluster(name, iptables);
     for (const family of [4, 6] as const) cluster.setPool(family, modes[family]);
     const configuration: BGPConfiguration = { metadata: { name: 'default' }, spec: {} };
     cluster.api.put(CALICO.configurations, configuration);

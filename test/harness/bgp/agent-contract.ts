@@ -1,5 +1,6 @@
 // What pods of three agents' nodes must see of their pools, whatever carries their packets and while that changes.
 import assert from 'node:assert/strict';
+import type { IptablesBackend } from '../../../src/linux/iptables.ts';
 import { AgentCluster, type AgentNode, nodeIps, type PoolModes } from './agent-cluster.ts';
 import { eventually } from './pair.ts';
 
@@ -9,12 +10,14 @@ export type Mode = 'Always' | 'CrossSubnet' | 'Never';
 export interface Tunnels {
   readonly kind: Record<Family, 'ipip' | 'vxlan'>;
   readonly link: Record<Family, string>;
+  /** nft unless told. */
+  readonly iptables?: IptablesBackend;
 }
 
 /** Modes of both pools one after the other in a running cluster, `Never` and nothing left at the end. */
 export async function checkAgentModes(name: string, tunnels: Tunnels, modes: readonly Mode[]): Promise<void> {
   const poolModes = (family: Family, mode: Mode): PoolModes => ({ [tunnels.kind[family]]: mode });
-  await using cluster = await AgentCluster.start(name, { 4: {}, 6: {} });
+  await using cluster = await AgentCluster.start(name, { 4: {}, 6: {} }, tunnels.iptables);
   await checkTraffic(cluster, tunnels, 'Never');
   for (const mode of [...modes, 'Never'] as const) {
     const asking = askAlways(cluster);
