@@ -35,10 +35,14 @@ interface Side {
   serverCpuMs: () => number;
 }
 
+interface ResidentServer {
+  cpuMs: () => number;
+  rssMb: () => number;
+  stop: () => void;
+}
+
 /** The server in a process of its own, bundled, with the flags of `podwire cni serve`: as it is in production. */
-async function startServer(
-  socketPath: string,
-): Promise<{ cpuMs: () => number; rssMb: () => number; stop: () => void }> {
+async function startServer(socketPath: string): Promise<ResidentServer> {
   const outfile = join(ROOT, 'dist/bench/cni-server.mjs');
   await build({
     stdin: {
@@ -276,28 +280,30 @@ export async function bench(report: Report, wants: Wants): Promise<void> {
     console.log('bench cni: needs root and Debian’s containernetworking-plugins');
     return;
   }
-  const hosts = [await CniHost.create({ server: false }), await CniHost.create({ server: false })] as const;
-  const server = await startServer(hosts[0].socketPath);
-  const ours: Side = { host: hosts[0], directory: hosts[0].plugins, serverCpuMs: server.cpuMs };
-  const theirs: Side = { host: hosts[1], directory: REFERENCE_PLUGINS, serverCpuMs: () => 0 };
-  const cleanUp = async (): Promise<void> => {
-    server.stop();
-    for (const host of hosts) await host.close();
-  };
-  // What is under way fails when its namespaces go; that is nobody's business any more.
-  const onSignal = (signal: NodeJS.Signals): void => {
-    void cleanUp().finally(() => process.exit(signal === 'SIGINT' ? 130 : 143));
-  };
-  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
-  try {
+  const hosts: CniHost[] = [];
+  let server: ResidentServer | undefined;
+  const work = async (): Promise<void> => {
+    for (let i = 0; i < 2; i++) hosts.push(await CniHost.create({ server: false }));
+    const [first, second] = hosts as [CniHost, CniHost];
+    server = await startServer(first.socketPath);
+    const ours: Side = { host: first, directory: first.plugins, serverCpuMs: server.cpuMs };
+    const theirs: Side = { host: second, directory: REFERENCE_PLUGINS, serverCpuMs: () => 0 };
     await runCases([ours, theirs], report, wants);
     report({
       ...{ name: 'cni/server-rss', ours: server.rssMb(), peer: 80, unit: 'MB' },
       note: 'peer is the target; the server as built, after these cases',
     });
+  };
+  // A terminal and `timeout` send more than one signal. What is under way fails when its namespaces go.
+  const stopped = Promise.withResolvers<never>();
+  const onSignal = (signal: NodeJS.Signals): void => stopped.reject(new Error(`stopped by ${signal}`));
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  try {
+    await Promise.race([work(), stopped.promise]);
   } finally {
+    server?.stop();
+    for (const host of hosts) await host.close();
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
-    await cleanUp();
   }
 }
 
