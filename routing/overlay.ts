@@ -185,12 +185,20 @@ export class Overlay {
       return;
     }
     const problems = [...[...this.#faults.values()].flat(), ...plan.problems];
-    this.#status = { ready: true, self, peers: plan.peers, problems, mtuBytes: plan.mtuBytes };
+    this.#status = {
+      ready: true,
+      self,
+      get peers() {
+        return plan.peers;
+      },
+      problems,
+      mtuBytes: plan.mtuBytes,
+    };
     this.#desired = keepUnchanged(this.#desired, plan.state);
     this.#options.setDesired(this.#desired);
     if (plan.nftables !== this.#nftables) this.#options.setNftables?.(plan.nftables);
     this.#nftables = plan.nftables;
-    log?.debug({ peers: plan.peers.length, problems: problems.length }, 'overlay planned');
+    log?.debug({ routes: plan.state.routes?.length, problems: problems.length }, 'overlay planned');
     this.#report(problems);
     this.#emitSubnetEnv(self, plan.mtuBytes);
     this.#publish();

@@ -33,7 +33,8 @@ export interface OverlayPlan {
   state: KernelState;
   /** The rules, where net-conf wants them as nftables; they are not in `state` then. */
   nftables: NftTable[];
-  peers: Peer[];
+  /** As of the last plan of the same planner. */
+  readonly peers: Peer[];
   problems: Problem[];
   /** What the pods' links may carry. */
   mtuBytes: number;
@@ -153,7 +154,10 @@ export class OverlayPlanner {
     return {
       state: { ...base.state, ...ways.state() },
       nftables: base.nftables,
-      peers: ways.peers,
+      // Asked for by people, and not at every change.
+      get peers() {
+        return ways.peers;
+      },
       problems: [...selection.problems, ...ways.problems],
       mtuBytes: base.mtuBytes,
     };

@@ -23,8 +23,10 @@ export type WayPlanner = (peer: Peer, viaNexthop: boolean) => PeerWays | Problem
  */
 export const NEXTHOP_OBJECTS_FROM = 256;
 
-/** From so many changes at once on, the list is sorted instead of searched. */
-const MANY = 100;
+/** From so many changes at once on, all is sorted and assembled anew. */
+const MANY = 10;
+
+type Lists = Required<Pick<KernelState, 'routes' | 'neighbours' | 'fdb' | 'nexthops'>>;
 
 interface Entry {
   peer: Peer;
@@ -36,6 +38,46 @@ function bySubnet(left: Entry, right: Entry): number {
   return compareCidr(left.peer.cidr, right.peer.cidr);
 }
 
+function assemble(entries: readonly Entry[]): Lists {
+  const lists: Lists = { routes: [], neighbours: [], fdb: [], nexthops: [] };
+  for (const { ways } of entries) {
+    if (ways === undefined) continue;
+    lists.routes.push(ways.route);
+    if (ways.nexthop) lists.nexthops.push(ways.nexthop);
+    if (ways.neighbour) lists.neighbours.push(ways.neighbour);
+    if (ways.fdb) lists.fdb.push(ways.fdb);
+  }
+  return lists;
+}
+
+/** The lists with one entry of `count` gone from, or come to, place `at`; undefined where that place cannot be told. */
+function patch(
+  lists: Lists,
+  count: number,
+  at: number,
+  gone: PeerWays | undefined,
+  come: PeerWays | undefined,
+): Lists | undefined {
+  const routes = patchList(lists.routes, count, at, gone?.route, come?.route);
+  const neighbours = patchList(lists.neighbours, count, at, gone?.neighbour, come?.neighbour);
+  const fdb = patchList(lists.fdb, count, at, gone?.fdb, come?.fdb);
+  const nexthops = patchList(lists.nexthops, count, at, gone?.nexthop, come?.nexthop);
+  return routes && neighbours && fdb && nexthops && { routes, neighbours, fdb, nexthops };
+}
+
+function patchList<T>(
+  list: T[],
+  count: number,
+  at: number,
+  gone: T | undefined,
+  come: T | undefined,
+): T[] | undefined {
+  if (gone === undefined && come === undefined) return list;
+  // Entries and list have the same places only when every entry has something in it.
+  if (list.length !== count) return undefined;
+  return come === undefined ? list.toSpliced(at, 1) : list.toSpliced(at, 0, come);
+}
+
 export class WayTable {
   readonly #plan: WayPlanner;
   #entries: Entry[] = [];
@@ -44,6 +86,8 @@ export class WayTable {
   readonly #without = new Set<Entry>();
   readonly #unreachable = new Set<Entry>();
   #viaNexthops = false;
+  /** As last assembled; undefined when it must be done again. */
+  #lists: Lists | undefined;
 
   constructor(plan: WayPlanner) {
     this.#plan = plan;
@@ -68,28 +112,20 @@ export class WayTable {
       this.#holders.clear();
       this.#without.clear();
       this.#unreachable.clear();
+      this.#lists = undefined;
       this.#changeMany([], [...staying, ...come]);
     } else if (gone.length + come.length > MANY) this.#changeMany(gone, come);
     else {
       for (const peer of gone) this.#remove(peer);
-      for (const peer of come) this.#entries.splice(this.#place(peer), 0, this.#entry(peer));
+      for (const peer of come) this.#insert(peer);
     }
   }
 
-  /** Routes, neighbours, forwarding entries and next hops. */
-  state(): Pick<KernelState, 'routes' | 'neighbours' | 'fdb' | 'nexthops'> {
-    const routes: RouteState[] = [];
-    const neighbours: NeighbourState[] = [];
-    const fdb: FdbState[] = [];
-    const nexthops: NexthopState[] = [];
-    for (const { ways } of this.#entries) {
-      if (ways === undefined) continue;
-      routes.push(ways.route);
-      if (ways.nexthop) nexthops.push(ways.nexthop);
-      if (ways.neighbour) neighbours.push(ways.neighbour);
-      if (ways.fdb) fdb.push(ways.fdb);
-    }
-    return { ...(nexthops.length > 0 ? { nexthops } : {}), routes, neighbours, fdb };
+  /** Routes, neighbours, forwarding entries and next hops; the lists are not changed afterwards. */
+  state(): Pick<KernelState, keyof Lists> {
+    this.#lists ??= assemble(this.#entries);
+    const { nexthops, ...rest } = this.#lists;
+    return nexthops.length > 0 ? { nexthops, ...rest } : rest;
   }
 
   #entry(peer: Peer): Entry {
@@ -115,6 +151,7 @@ export class WayTable {
   }
 
   #goWithout(entry: Entry): void {
+    this.#lists = undefined;
     entry.ways = this.#plan(entry.peer, false) as PeerWays;
     this.#without.add(entry);
   }
@@ -133,9 +170,18 @@ export class WayTable {
 
   #remove(peer: Peer): void {
     const at = this.#place(peer);
-    if (this.#entries[at]?.peer !== peer) return;
-    const [entry] = this.#entries.splice(at, 1);
-    this.#release(entry!);
+    const entry = this.#entries[at];
+    if (entry?.peer !== peer) return;
+    this.#lists &&= patch(this.#lists, this.#entries.length, at, entry.ways, undefined);
+    this.#entries.splice(at, 1);
+    this.#release(entry);
+  }
+
+  #insert(peer: Peer): void {
+    const entry = this.#entry(peer);
+    const at = this.#place(peer);
+    this.#lists &&= patch(this.#lists, this.#entries.length, at, undefined, entry.ways);
+    this.#entries.splice(at, 0, entry);
   }
 
   /** A number that comes free goes to who had to do without it. */
@@ -149,12 +195,14 @@ export class WayTable {
       const ways = this.#plan(other.peer, true) as PeerWays;
       if (ways.nexthop?.id !== id) continue;
       this.#without.delete(other);
+      this.#lists = undefined;
       other.ways = ways;
       this.#claim(id, other);
     }
   }
 
   #changeMany(gone: readonly Peer[], come: readonly Peer[]): void {
+    this.#lists = undefined;
     const going = new Set(gone);
     const staying: Entry[] = [];
     for (const entry of this.#entries) {

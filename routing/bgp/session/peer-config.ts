@@ -62,6 +62,7 @@ export function sessionKey(config: PeerConfig): string {
   const {
     name,
     reflectorClient,
+    password,
     importPolicy,
     exportPolicy,
     maxPrefixes,

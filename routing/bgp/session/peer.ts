@@ -121,6 +121,13 @@ export class Peer implements ConnectionHandler {
       this.#handle({ type: 'error', connection: this.connection.id, notification, reason });
   }
 
+  /** RFC 2385: from now on with this key; what the peer sent with another one is not heard, and it sends it again. */
+  setPassword(key: string | undefined): void {
+    const sockets = [...this.#connections.values()].map(({ socket }) => socket);
+    for (const socket of this.#connecting === undefined ? sockets : [...sockets, this.#connecting])
+      this.#transport.setPassword(socket, this.config.address, key);
+  }
+
   bfdDown(): void {
     this.#handle({ type: 'bfd-down' });
   }

@@ -1,10 +1,12 @@
 // The kernel's TCP as a Transport, in one network namespace (the current one when none is given).
 import { once } from 'node:events';
 import { createServer, Socket } from 'node:net';
+import { hasCode } from '../../../src/lib/errors.ts';
 import { familyOf, requireIp } from '../../../src/lib/ip.ts';
 import { boundPort, listenTcp } from '../../../src/linux/listen.ts';
 import type { Netns } from '../../../src/linux/netns.ts';
 import {
+  descriptorOf,
   openTcpSocket,
   prepareForMinTtl,
   setAcceptedMinTtl,
@@ -52,6 +54,17 @@ export class TcpTransport implements Transport {
     const socket = new Socket({ fd, readable: true, writable: true });
     socket.connect({ host: options.address, port: options.port });
     return socket;
+  }
+
+  setPassword(socket: Socket, peer: string, key: string | undefined): void {
+    const fd = descriptorOf(socket);
+    if (fd === undefined) return;
+    try {
+      setTcpMd5(fd, peer, key ?? '');
+    } catch (error) {
+      // There was none to take away.
+      if (key !== undefined || !hasCode(error, 'ENOENT')) throw error;
+    }
   }
 
   secureAccepted(socket: Socket, minTtl: number): boolean {

@@ -30,6 +30,8 @@ export interface Transport {
   listen(options: ListenOptions): Promise<Listener>;
   /** A socket that is connecting; errors come as its events. */
   connect(options: ConnectOptions): Socket;
+  /** RFC 2385: another key, or none, for a connection that is open or opening; throws KernelError where that cannot be. */
+  setPassword(socket: Socket, peer: string, key: string | undefined): void;
   /** RFC 5082 on a connection that was accepted; false when it comes from further away and must be closed. */
   secureAccepted(socket: Socket, minTtl: number): boolean;
 }

@@ -236,6 +236,11 @@ export class Speaker implements PeerHandler {
   /** Live changes: name, policies, limits, and whether it is our client. */
   #update(neighbour: Neighbour, config: PeerConfig): void {
     const before = neighbour.peer.config;
+    if (before.password !== config.password && !this.#rekey(neighbour, config)) {
+      this.#remove(before.name, CEASE.CONFIGURATION_CHANGE);
+      this.#add(config, false);
+      return;
+    }
     neighbour.peer.config = config;
     const { negotiated } = neighbour.peer;
     const differs = (of: (config: PeerConfig) => unknown): boolean =>
@@ -250,6 +255,26 @@ export class Speaker implements PeerHandler {
     }
     if (differs(one => [one.exportPolicy, one.nextHopMode, one.sharedSubnets, one.reflectorClient === true]))
       this.#regroup(neighbour);
+  }
+
+  /**
+   * Another password for a session that goes on (Linux 5.9 and later): until the peer has it too neither hears the other,
+   * and TCP sends again. False where the kernel does not do it.
+   */
+  #rekey({ peer }: Neighbour, config: PeerConfig): boolean {
+    try {
+      peer.setPassword(config.password);
+    } catch (error) {
+      this.#log.warn(
+        { peer: peer.name, error },
+        'the password of a live session cannot be changed; it is reset',
+      );
+      return false;
+    }
+    this.#listeners.setPassword(peer.config, false);
+    this.#listeners.setPassword(config, true);
+    this.#log.info({ peer: peer.name }, 'another password for the session');
+    return true;
   }
 
   /** The source of its paths is called otherwise, or is a client now: who is told of them is judged again. */

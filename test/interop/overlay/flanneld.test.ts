@@ -168,7 +168,7 @@ describe('flanneld beside flannel', limits, () => {
       await flannel.addPeer(await stage.node('n1'));
       const routes = async (): Promise<string> =>
         (await ours.host.run('ip', ['route', 'show', 'proto', '213'])).stdout;
-      await eventually('both peers', async () => /\.2\.0\/24[^]*\.3\.0\/24/.test(await routes()));
+      await eventually('both peers', async () => /\.2\.0\/24[\s\S]*\.3\.0\/24/.test(await routes()));
 
       const back = stage.cutApi(ours);
       await ours.host.run('ip', ['link', 'del', 'flannel.1']);
