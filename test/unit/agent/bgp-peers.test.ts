@@ -27,11 +27,11 @@ test('a session between nodes ends later than the plan says; of a node that is g
   assert.deepEqual(names(lingering.apply(all, isNode, 4100).peers), names(all), 'and back');
 });
 
-test('a peer with another name is the same neighbour; another password or family makes a new one', () => {
+test('a peer with another name is the same neighbour; what was negotiated otherwise makes a new one', () => {
   const before = [peer('mesh:b', 2), peer('mesh:c', 3), peer('mesh:d', 4)];
   const { gone, kept, fresh } = matchPeers(before, [
     peer('rr:b', 2, { reflectorClient: true }),
-    peer('rr:c', 3, { password: 'x' }),
+    peer('rr:c', 3, { ttlSecurityHops: 1 }),
   ]);
   assert.deepEqual(
     kept.map(({ name, config }) => [name, config.name]),
