@@ -1,10 +1,11 @@
 // The iptables backends of firewall, portmap and ipMasq, with iptables-nft and iptables-legacy: what the real programs show,
-// what traffic does, CHECK, DEL without anything, GC. The plugins run where there are no programs at all.
+// what traffic does, CHECK, DEL without anything, GC; and that none of these programs is started.
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { CniHost, type CniRequest } from '../../harness/cni.ts';
+import { DirectCniHost } from '../../harness/cni-direct.ts';
 
 const skip = process.getuid?.() === 0 ? false : 'needs root';
 type Config = Record<string, unknown>;
@@ -52,21 +53,8 @@ class Side {
     return text.replaceAll(/\[\d+:\d+\]/g, '[0:0]').replaceAll(/^#.*\n/gm, '');
   }
 
-  /** The verb, where no program can be found. */
-  async run(command: string, request: CniRequest) {
-    const empty = join(this.host.directory, 'empty');
-    mkdirSync(empty, { recursive: true });
-    const { PATH } = process.env;
-    process.env.PATH = empty;
-    try {
-      return await this.host.run(command, { ...request, env: { PATH: empty, ...request.env } });
-    } finally {
-      process.env.PATH = PATH;
-    }
-  }
-
   async ok(command: string, request: CniRequest): Promise<Config> {
-    const output = await this.run(command, request);
+    const output = await this.host.run(command, request);
     assert.equal(output.code, 0, `${command} of ${String(request.config.type)}: ${output.stdout}`);
     return output.json;
   }
@@ -230,7 +218,7 @@ for (const variant of ['nft', 'legacy'] as const) {
         const chain = line.split(' ')[1]!;
         await side.iptables(family, `-t ${table(line)} -D ${chain} ${number + 1}`);
         const answers = await Promise.all(
-          Object.values(configs).map(config => side.run('CHECK', request(config))),
+          Object.values(configs).map(config => side.host.run('CHECK', request(config))),
         );
         const failed = answers.filter(answer => answer.code !== 0);
         assert.equal(failed.length, 1, `${line}: ${answers.map(one => one.stdout).join()}`);
@@ -301,7 +289,7 @@ for (const variant of ['nft', 'legacy'] as const) {
       [{ conditionsV4: ['-j', 'ACCEPT'] }, 7, /cannot parse conditionsV4 at "-j"/],
       [{ conditionsV4: ['-s'] }, 7, /cannot parse conditionsV4/],
     ] as const) {
-      const { json } = await side.run('ADD', { ...request(more), id: 'other' });
+      const { json } = await side.host.run('ADD', { ...request(more), id: 'other' });
       assert.match(String(json.msg), message);
       assert.equal(json.code, code);
     }
@@ -319,7 +307,7 @@ for (const variant of ['nft', 'legacy'] as const) {
       id,
     });
     await side.ok('ADD', request('p1', { hostPort: 8200 }));
-    const refused = await side.run('ADD', request('p2', { hostPort: 8200 }));
+    const refused = await side.host.run('ADD', request('p2', { hostPort: 8200 }));
     assert.match(String(refused.json.msg), /host port 8200\/tcp is already taken/);
     assert.match(String(refused.json.details), /net:p1/);
     await side.ok('ADD', request('p2', { hostPort: 8200, protocol: 'udp' }));
@@ -429,7 +417,118 @@ for (const variant of ['nft', 'legacy'] as const) {
     await collect('other', []);
     assert.equal(withoutStatic(await side.save(4)), clean);
   });
+
+  test(`${variant}: many pods at once, of one server and of programs of their own, all get their rules`, {
+    skip,
+  }, async () => {
+    const side = sideOf(variant);
+    const clean = withoutStatic(await side.save(4));
+    const prevResult = (i: number): Config => ({
+      cniVersion: '1.1.0',
+      interfaces: [{ name: 'eth0', sandbox: '/x' }],
+      ips: [
+        { interface: 0, address: `10.50.9.${i + 1}/24` },
+        { interface: 0, address: `fd50:9::${i + 1}/64` },
+      ],
+    });
+    const requests = Array.from({ length: 24 }, (_, i): CniRequest[] => {
+      const common = { id: `many${i}`, netns: '/run/netns/x', withoutServer: i % 12 === 0 };
+      const mappings = [{ hostPort: 8400 + i, containerPort: 80, protocol: 'tcp' }];
+      return [
+        { ...common, config: portmap(mappings, { prevResult: prevResult(i) }) },
+        { ...common, config: firewall({ prevResult: prevResult(i) }) },
+      ];
+    });
+    const each = (verb: string): Promise<unknown> =>
+      Promise.all(
+        requests.map(async both => {
+          for (const request of both) await side.host.ok(verb, request);
+        }),
+      );
+    await each('ADD');
+    await each('CHECK');
+    for (const family of [4, 6] as const) {
+      const saved = await side.save(family);
+      assert.equal(new Set(saved.match(/--dport 84\d\d -j DNAT/g)).size, 24);
+      assert.equal(saved.match(/"podwire:net:many/g)?.length, 48);
+    }
+    await each('DEL');
+    assert.equal(withoutStatic(await side.save(4)), clean);
+  });
 }
+
+/** A directory of our plugins that see something else in the place of every packet filter program. */
+function maskedPlugins(side: Side): string {
+  const directory = join(side.host.directory, 'masked');
+  mkdirSync(directory);
+  for (const plugin of ['bridge', 'static', 'portmap', 'firewall']) {
+    const lines = [
+      '#!/bin/sh',
+      "unshare -m sh -c '",
+      'for program in /usr/sbin/xtables-*-multi /usr/sbin/nft; do mount --bind /bin/false $program || exit 9; done',
+      '/usr/sbin/iptables-nft -S && exit 9',
+      `exec ${join(side.host.plugins, plugin)}'`,
+    ];
+    writeFileSync(join(directory, plugin), lines.join('\n'));
+    chmodSync(join(directory, plugin), 0o755);
+  }
+  return directory;
+}
+
+for (const variant of ['nft', 'legacy'] as const)
+  test(`${variant}: where the programs do not work the plugins do`, { skip }, async () => {
+    const side = sideOf(variant);
+    const directory = maskedPlugins(side);
+    const netns = side.host.addPod();
+    const address = { address: '10.50.7.7/24', gateway: '10.50.7.1' };
+    const net = bridge(side, { bridge: 'br7', ipam: { type: 'static', addresses: [address] } });
+    const mappings = [{ hostPort: 8700, containerPort: 80, protocol: 'tcp' }];
+    const run = (verb: string, config: Config): Promise<Config> =>
+      side.ok(verb, { config, netns, id: 'masked', directory, withoutServer: true });
+    const prevResult = await run('ADD', net);
+    await run('ADD', portmap(mappings, { prevResult }));
+    await run('ADD', firewall({ prevResult }));
+    assert.match(await side.save(4), /8700/);
+    assert.match(await side.save(4), /podwire:net:masked/);
+    await run('CHECK', firewall({ prevResult }));
+    await run('DEL', firewall());
+    await run('GC', portmap([], { 'cni.dev/valid-attachments': [] }));
+    await run('DEL', net);
+    assert.doesNotMatch(await side.save(4), /8700|masked/);
+  });
+
+test('firewall without a backend takes iptables where the host uses it, else nftables', {
+  skip,
+}, async () => {
+  const fresh = new DirectCniHost();
+  try {
+    const config = firewall({
+      backend: undefined,
+      prevResult: { cniVersion: '1.1.0', ips: [{ address: '10.50.0.9/24' }] },
+    });
+    const request = (PATH: string): CniRequest => ({
+      config,
+      netns: '/run/netns/x',
+      id: 'auto',
+      env: { PATH },
+    });
+    const where = async (): Promise<string> =>
+      `${/podwire:net:auto/.test(await fresh.sh('iptables-nft-save'))} ${/net:auto/.test(await fresh.sh('nft list table inet podwire_cni'))}`;
+    await fresh.ok('ADD', request('/nonexistent'));
+    assert.equal(await where(), 'false true');
+    await fresh.ok('CHECK', request('/nonexistent'));
+    await fresh.ok('DEL', request('/nonexistent'));
+    // The program is there, and after that its tables.
+    for (const PATH of ['/usr/sbin', '/nonexistent']) {
+      await fresh.ok('ADD', request(PATH));
+      assert.equal(await where(), 'true false');
+      await fresh.ok('DEL', request(PATH));
+      assert.equal(await where(), 'false false');
+    }
+  } finally {
+    fresh.close();
+  }
+});
 
 /** Without what all pods share, which stays as the reference leaves it, and without chains that hold nothing. */
 function withoutStatic(saved: string): string {
