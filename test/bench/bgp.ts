@@ -23,13 +23,7 @@ import {
 } from '../harness/bgp/bench-net.ts';
 import { BIRD, Bird, FRR_BGPD, Frr, missing, TemporaryDirectory } from '../harness/bgp/peers.ts';
 import { RouteWatch } from '../harness/bgp/route-watch.ts';
-
-export interface BenchLine {
-  name: string;
-  ours: number;
-  peer: number;
-  unit: string;
-}
+import type { BenchLine, Wants } from './main.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const AS = 64512;
@@ -331,37 +325,57 @@ async function mesh(start: StartMesh): Promise<MeshResult> {
   return { allS: (converged - began) / 1000, changeMs: later[later.length >> 1]! };
 }
 
-export async function bench(report: (line: BenchLine) => void): Promise<void> {
+const MANY = 500_000;
+
+/** `packed` is six prefixes to an UPDATE, `single` one; beside FRR in learning, beside BIRD with the kernel's routes. */
+const RECEIVE: readonly [count: number, title: 'packed' | 'single', peer: StartReceiver, suffix: string][] = [
+  [ROUTES, 'packed', frr, ''],
+  [ROUTES, 'single', frr, ''],
+  [MANY, 'packed', frr, ''],
+  [MANY, 'single', frr, ''],
+  [MANY, 'packed', bird, '-bird'],
+];
+
+async function benchReceive(
+  report: (line: BenchLine) => void,
+  [count, title, peer, suffix]: (typeof RECEIVE)[number],
+): Promise<void> {
+  const perUpdate = title === 'packed' ? 6 : 1;
+  const mine = await best(ours, count, perUpdate, false);
+  const theirs = await best(peer, count, perUpdate, false);
+  const name = `bgp/receive-${count}-${title}${suffix}`;
+  report({ name, ours: mine.learnedS, peer: theirs.learnedS, unit: 's' });
+  report({ name: `${name} cpu`, ours: mine.cpuS, peer: theirs.cpuS, unit: 's' });
+  report({ name: `${name} peak memory`, ours: mine.memoryMb, peer: theirs.memoryMb, unit: 'MB' });
+}
+
+async function benchFib(report: (line: BenchLine) => void, count: number): Promise<void> {
+  const mine = await best(ours, count, 6, true);
+  const theirs = await best(bird, count, 6, true);
+  report({ name: `bgp/fib-${count}`, ours: mine.fibS, peer: theirs.fibS, unit: 's' });
+  report({ name: `bgp/fib-${count} cpu`, ours: mine.cpuS, peer: theirs.cpuS, unit: 's' });
+  report({ name: `bgp/fib-${count} peak memory`, ours: mine.memoryMb, peer: theirs.memoryMb, unit: 'MB' });
+}
+
+async function benchMesh(report: (line: BenchLine) => void): Promise<void> {
+  // Bundling is no part of starting.
+  meshBundle();
+  const mine = await mesh(ourMesh);
+  const theirs = await mesh(birdMesh);
+  report({ name: `bgp/mesh-${MESH}`, ours: mine.allS, peer: theirs.allS, unit: 's' });
+  report({ name: `bgp/mesh-${MESH}-change`, ours: mine.changeMs, peer: theirs.changeMs, unit: 'ms' });
+}
+
+/** A mesh's two figures come from one run. */
+export async function bench(report: (line: BenchLine) => void, wants: Wants): Promise<void> {
   const why = missing(BIRD, 'bird2') || missing(FRR_BGPD, 'frr');
   if (why !== false) {
     console.log(`bgp: skipped, ${why}`);
     return;
   }
-  console.log(`bgp: ${ROUTES} routes, mesh of ${MESH}, load ${loadavg()[0]!.toFixed(1)}`);
-  for (const [title, perUpdate] of [
-    ['packed', 6],
-    ['single', 1],
-  ] as const) {
-    const mine = await best(ours, ROUTES, perUpdate, false);
-    const theirs = await best(frr, ROUTES, perUpdate, false);
-    const name = `bgp/receive-${ROUTES}-${title}`;
-    report({ name, ours: mine.learnedS, peer: theirs.learnedS, unit: 's' });
-    report({ name: `${name} cpu`, ours: mine.cpuS, peer: theirs.cpuS, unit: 's' });
-    report({ name: `${name} peak memory`, ours: mine.memoryMb, peer: theirs.memoryMb, unit: 'MB' });
-  }
-  const mine = await best(ours, ROUTES, 6, true);
-  const theirs = await best(bird, ROUTES, 6, true);
-  report({ name: `bgp/fib-${ROUTES}`, ours: mine.fibS, peer: theirs.fibS, unit: 's' });
-  report({ name: `bgp/fib-${ROUTES} cpu`, ours: mine.cpuS, peer: theirs.cpuS, unit: 's' });
-  // Bundling is no part of starting.
-  meshBundle();
-  const ourMeshResult = await mesh(ourMesh);
-  const birdMeshResult = await mesh(birdMesh);
-  report({ name: `bgp/mesh-${MESH}`, ours: ourMeshResult.allS, peer: birdMeshResult.allS, unit: 's' });
-  report({
-    name: `bgp/mesh-${MESH}-change`,
-    ours: ourMeshResult.changeMs,
-    peer: birdMeshResult.changeMs,
-    unit: 'ms',
-  });
+  console.log(`bgp: ${ROUTES} and ${MANY} routes, mesh of ${MESH}, load ${loadavg()[0]!.toFixed(1)}`);
+  for (const one of RECEIVE)
+    if (wants(`receive-${one[0]}-${one[1]}${one[3]}`)) await benchReceive(report, one);
+  for (const count of [ROUTES, MANY]) if (wants(`fib-${count}`)) await benchFib(report, count);
+  if (wants(`mesh-${MESH}`) || wants(`mesh-${MESH}-change`)) await benchMesh(report);
 }

@@ -22,6 +22,7 @@ export interface SoakRound {
   /** From the last link mended to the last kernel right. */
   readonly mendedMs: number;
   readonly heapMb: number;
+  readonly rssMb: number;
   /** Alive in memory: those that were stopped should not be. */
   readonly speakers: number;
   readonly descriptors: number;
@@ -157,8 +158,9 @@ class Soak {
     const mendedMs = await this.mended();
     // Counting collects all garbage first, more thoroughly than gc() does.
     const speakers = queryObjects(Speaker, { format: 'count' });
+    const { heapUsed, rss } = process.memoryUsage();
     return {
-      ...{ actions: this.#actions, mendedMs, speakers, heapMb: process.memoryUsage().heapUsed / 2 ** 20 },
+      ...{ actions: this.#actions, mendedMs, speakers, heapMb: heapUsed / 2 ** 20, rssMb: rss / 2 ** 20 },
       descriptors: readdirSync('/proc/self/fd').length,
     };
   }
@@ -207,15 +209,32 @@ export async function soak(
   return rounds;
 }
 
+/** By least squares: what one more round adds. */
+export function slope(values: readonly number[]): number {
+  const middle = (values.length - 1) / 2;
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const spread = values.reduce((sum, _, i) => sum + (i - middle) ** 2, 0);
+  return values.reduce((sum, value, i) => sum + (i - middle) * (value - mean), 0) / spread;
+}
+
 if (import.meta.main) {
   const seed = Number(process.argv[3] ?? Date.now() % 2147483646);
   console.log(`seed ${seed}`);
-  await soak(Number(process.argv[2] ?? 600), seed, ({ actions, mendedMs, heapMb, descriptors, speakers }) =>
+  const seconds = Number(process.argv[2] ?? 600);
+  const rounds = await soak(seconds, seed, ({ actions, mendedMs, heapMb, rssMb, descriptors, speakers }) =>
     console.log(
-      `mended in ${mendedMs.toFixed(0)} ms, heap ${heapMb.toFixed(1)} MB, ${descriptors} descriptors, ${speakers} speakers,`,
+      `mended in ${mendedMs.toFixed(0)} ms, heap ${heapMb.toFixed(1)} MB, resident ${rssMb.toFixed(0)} MB,`,
+      `${descriptors} descriptors, ${speakers} speakers,`,
       Object.entries(actions)
         .map(([name, count]) => `${name} ${count}`)
         .join(', '),
     ),
+  );
+  // The first third warms up.
+  const later = rounds.slice(Math.floor(rounds.length / 3));
+  const perRound = (of: (round: SoakRound) => number): string => (slope(later.map(of)) * 1024).toFixed(1);
+  console.log(
+    `${rounds.length} rounds, no route lost for good; per round heap ${perRound(one => one.heapMb)} kB,`,
+    `resident ${perRound(one => one.rssMb)} kB; slowest mend ${Math.max(...rounds.map(one => one.mendedMs)).toFixed(0)} ms`,
   );
 }

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { PathAttributes } from '../../../routing/bgp/packet/path-attributes.ts';
 import {
   ACCEPT_ALL,
+  GRACEFUL_SHUTDOWN,
   NO_ADVERTISE,
   NO_EXPORT,
   NO_EXPORT_SUBCONFED,
@@ -198,6 +199,17 @@ for (const [title, context, fields, reason] of REFUSED)
     assert.equal(verdict(context, {}), 'accepted');
     assert.match(verdict(context, fields), reason);
   });
+
+test('import, RFC 8326 4.2: GRACEFUL_SHUTDOWN from another AS makes it the last choice; inside the AS LOCAL_PREF says so', () => {
+  const store = new AttributeStore();
+  const entry = store.canonical(new PathAttributes().with({ ...LEARNED, communities: [GRACEFUL_SHUTDOWN] }));
+  const localPref = (source: PathSource): number | undefined => {
+    entry.verdictBy = undefined;
+    const result = importRoute(from(source), entry, store, PREFIX);
+    return typeof result === 'string' ? undefined : result.attributes.localPref;
+  };
+  assert.deepEqual([localPref(EXTERNAL), localPref(INTERNAL)], [0, 300]);
+});
 
 test('import: our AS is let in as often as configured, and the first AS is anybody with enforceFirstAs off', () => {
   const loop = { asPath: via(65002, OURS, OURS) };
