@@ -28,6 +28,9 @@ export const DEFAULT_USERSPACE_CONFIG: UserspaceConfig = {
   listen: { v4: '0.0.0.0', v6: '::' },
 };
 
+/** Longer than it takes to bring in the rules of another mode. */
+const LINGER_MS = 10_000;
+
 export interface UserspaceBackendOptions {
   families: readonly Family[];
   config: UserspaceConfig;
@@ -115,9 +118,24 @@ export class UserspaceBackend implements ProxyBackend {
     if (refused.length > 0) throw refused[0];
   }
 
-  /** The relay's connections end with this process; the rules stay for the next one to mend. */
+  /**
+   * Rules and listeners stay for a while, until whoever comes after in this process (another mode, other addresses) has
+   * rules of its own; connections stay until they end. With the process everything of the relay ends.
+   */
   stop(): void {
-    this.#relay.stop().catch(error => this.#options.log?.error(`stop the relay: ${errorMessage(error)}`));
+    // In a given range the next one may need the very same ports.
+    const listenMs = this.#options.config.portRange ? 0 : LINGER_MS;
+    if (listenMs === 0) this.#leave();
+    else setTimeout(() => this.#leave(), listenMs).unref();
+  }
+
+  #leave(): void {
+    this.#leaving.push(...this.#listening.values());
+    this.#listening.clear();
+    this.#keys.clear();
+    this.#opened = [];
+    this.#settle();
+    this.#relay.drain().catch(error => this.#options.log?.error(`end the relay: ${errorMessage(error)}`));
   }
 
   /** The rules are in place: nothing leads to what is leaving. */

@@ -1,9 +1,12 @@
 // kube-proxy changes its mode when its configuration file says so: new connections go on working all the time between
 // the kernel modes, the old mode's rules go, and a file with mistakes changes nothing.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { after, before, test } from 'node:test';
 import { RESOURCE } from '../../../src/client/resources.ts';
 import { Conntrack } from '../../../src/linux/conntrack.ts';
+import { listenTcp } from '../../../src/linux/listen.ts';
 import { SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
 import { endpoint, service, slice } from '../../unit/proxy/object-fixtures.ts';
 import { DaemonNode, waitFor } from './daemon-node.ts';
@@ -27,7 +30,10 @@ after(() => daemon?.close());
 
 /** Rewrites the file; resolves when the new mode is ready and the other modes' rules are gone. */
 async function switchTo(mode: string, fields: Record<string, unknown> = {}): Promise<void> {
+  const anew = (): number => daemon.log.split('starting anew').length;
+  const before = anew();
   daemon.writeConfig({ mode, ...fields });
+  await waitFor('the new configuration', async () => (anew() > before ? true : undefined));
   await waitFor(`mode ${mode}`, async () =>
     (await daemon.get(10249, '/proxyMode'))?.body === mode &&
     (await daemon.get(10256, '/readyz'))?.status === 200
@@ -89,6 +95,39 @@ test('userspace: from iptables and back', { skip }, async () => {
   await switchTo('iptables');
   await waitFor('portals gone', async () => (/^:KUBE-PORTALS/m.test(await chains()) ? undefined : true));
   assert.equal(await daemon.net.client.outcome(web, 80), 'pod2');
+});
+
+test('userspace: connections live on when the mode or the settings change', { skip }, async () => {
+  const { net } = daemon;
+  const pod = net.pods[1]!;
+  const server = createServer(socket => socket.on('error', () => {}).pipe(socket));
+  server.listen({ fd: listenTcp({ netns: pod.netns, address: '0.0.0.0', port: 7 }) });
+  const echo = await daemon.expose(
+    service('default/echo', { ports: [{ port: 7 }] }),
+    slice('default/echo', [endpoint('10.244.1.3', { node: 'node' })], [{ port: 7 }]),
+  );
+  await switchTo('userspace');
+  const socket = net.client.connect(echo, 7);
+  let broken: unknown;
+  socket.on('error', error => {
+    broken = error;
+  });
+  const echoed = async (text: string): Promise<void> => {
+    const answer = once(socket, 'data', { signal: AbortSignal.timeout(3000) });
+    socket.write(text);
+    assert.equal(String((await answer)[0]), text, String(broken));
+  };
+  await once(socket, 'connect');
+  await echoed('one');
+  // The proxy is built anew, in the same mode.
+  assert.deepEqual(await failuresDuring(() => switchTo('userspace', { udpIdleTimeout: '300ms' })), []);
+  await echoed('two');
+  assert.deepEqual(await failuresDuring(() => switchTo('iptables')), []);
+  await waitFor('portals gone', async () => (/^:KUBE-PORTALS/m.test(await chains()) ? undefined : true));
+  await echoed('three');
+  assert.equal(await net.client.outcome(web, 80), 'pod2');
+  socket.destroy();
+  server.close();
 });
 
 test('nftables: UDP flows of a Service that was deleted while no proxy ran go; others stay', {

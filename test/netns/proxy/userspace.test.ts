@@ -149,6 +149,26 @@ test('session affinity', { skip }, async () => {
   }
 });
 
+test('load balancer: sources out of range are dropped before the relay, and only there', {
+  skip,
+}, async () => {
+  const options = (range: string): ServiceOptions => ({
+    type: 'LoadBalancer',
+    ports: [{ port: 80, nodePort: 30250 }],
+    loadBalancer: [{ ip: '198.51.100.25' }],
+    loadBalancerSourceRanges: [range],
+  });
+  const { ip, key } = await expose(LOCAL, options('10.9.0.9/32'));
+  assert.match(await net.client.outcome('198.51.100.25', 80), /^pod/);
+  net.proxy.upsertService(service(key, { clusterIP: ip, ...options('192.0.2.0/24') }));
+  await net.proxy.settled();
+  assert.equal(await net.client.outcome('198.51.100.25', 80, { timeoutMs: 400 }), 'TIMEOUT');
+  const { stdout } = await net.node.run('iptables-nft', ['-nvL', 'KUBE-PORTALS-FIREWALL']);
+  assert.match(stdout, /^ *[1-9]\d* .* DROP .* 198\.51\.100\.25 /m);
+  assert.match(await net.client.outcome(ip, 80), /^pod/);
+  assert.match(await net.client.outcome(NODE_IP.v4, 30250), /^pod/);
+});
+
 test('changes: endpoints, the last one, the Service', { skip }, async () => {
   const { ip, key } = await expose([LOCAL[0]!]);
   assert.equal(await net.client.outcome(ip, 80), 'pod1');

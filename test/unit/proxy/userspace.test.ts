@@ -149,6 +149,9 @@ test('rules: cluster IP, load balancer for some sources, node port, the way in',
     'KUBE-NODEPORT-NON-LOCAL': [
       '-p tcp -m comment --comment "ns/svc" -m conntrack --ctstate NEW -m tcp --dport 41000 -j ACCEPT',
     ],
+    'KUBE-PORTALS-FIREWALL': [
+      '-d 203.0.113.9/32 -p tcp -m comment --comment "ns/svc not in loadBalancerSourceRanges" -m tcp --dport 80 -j DROP',
+    ],
   });
 });
 

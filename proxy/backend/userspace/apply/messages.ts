@@ -24,6 +24,8 @@ export type RelayRequest =
   | { op: 'endpoints'; id: number; endpoints: RelayEndpoint[] }
   /** Answered by `closed`: only then may the descriptor be closed and its number be used again. */
   | { op: 'close'; id: number }
+  /** The thread ends when its last connection has; its listeners were closed before. */
+  | { op: 'drain' }
   | { op: 'stop' };
 
 export type RelayReply = { op: 'closed'; id: number } | { op: 'failed'; message: string };

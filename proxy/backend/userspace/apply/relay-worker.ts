@@ -36,6 +36,7 @@ class RelayThread {
   readonly #shared: Int32Array;
   readonly #listeners = new Map<number, Listener>();
   #running = true;
+  #draining = false;
 
   constructor(options: RelayThreadOptions) {
     this.#options = options;
@@ -58,7 +59,7 @@ class RelayThread {
     };
     // What was asked before the thread ran.
     for (let request = next(); request; request = next()) this.#obey(request, reply);
-    while (this.#running) {
+    while (this.#running && !(this.#draining && this.#tcp.active === 0)) {
       const waitMs = Math.min(this.#tcp.turn(), this.#udp.turn(), MAX_SLEEP_MS);
       this.#epoll.wait(Math.ceil(waitMs), handle);
       for (const [index, name] of STATS.entries()) this.#shared[index] = this.#stats[name];
@@ -102,6 +103,9 @@ class RelayThread {
         reply({ op: 'closed', id: request.id });
         return;
       }
+      case 'drain':
+        this.#draining = true;
+        return;
       case 'stop':
         this.#running = false;
     }

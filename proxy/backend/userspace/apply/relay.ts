@@ -138,6 +138,13 @@ export class Relay {
     return Object.fromEntries(STATS.map((name, index) => [name, sum(index)])) as RelayStats;
   }
 
+  /** Lets connections come to their own end, whose listeners were closed; does not keep the process. */
+  async drain(): Promise<void> {
+    if (this.#stopped) return;
+    this.#send(this.#threads, { op: 'drain' });
+    await this.#ended();
+  }
+
   /** Ends all connections. */
   async stop(): Promise<void> {
     if (this.#stopped) return;
@@ -145,9 +152,15 @@ export class Relay {
     this.#send(this.#threads, { op: 'stop' });
     // A thread does not keep the process; waiting for one must.
     for (const { worker } of this.#threads) worker.ref();
+    await this.#ended();
+  }
+
+  async #ended(): Promise<void> {
     await Promise.all(this.#threads.map(({ ended }) => ended));
-    for (const { wakeFd } of this.#threads) sysClose(wakeFd);
+    this.#stopped = true;
+    for (const { wakeFd } of this.#threads.splice(0)) sysClose(wakeFd);
     for (const { fd } of this.#closing.values()) sysClose(fd);
+    this.#closing.clear();
   }
 
   #start(): void {

@@ -98,6 +98,8 @@ export class TcpRelay {
   readonly #peerLength = new Int32Array(1);
   #ready: Direction[] = [];
   #pausedUntilMs: number | undefined;
+  /** Everything that had happened by then was heard of: a dial is late only when nothing was heard since its deadline. */
+  #heardUntilMs = 0;
   #active = 0;
 
   constructor(options: {
@@ -149,8 +151,8 @@ export class TcpRelay {
       for (let first = queue[0]; first; first = queue[0]) {
         // Connected, ended, or dialing another endpoint already.
         const settled = !first.open || this.#dialing[first.attempt] !== queue;
-        if (!settled && first.deadlineMs > now) {
-          waitMs = Math.min(waitMs, first.deadlineMs - now);
+        if (!settled && first.deadlineMs > this.#heardUntilMs) {
+          waitMs = Math.min(waitMs, Math.max(0, first.deadlineMs - now));
           break;
         }
         queue.shift();
@@ -161,7 +163,13 @@ export class TcpRelay {
       if (now >= this.#pausedUntilMs && this.#active < this.#maxConnections) this.#resume();
       else waitMs = Math.min(waitMs, PAUSE_MS);
     }
+    this.#heardUntilMs = now;
     return this.#ready.length > 0 ? 0 : waitMs;
+  }
+
+  /** Connections that are there. */
+  get active(): number {
+    return this.#active;
   }
 
   close(): void {

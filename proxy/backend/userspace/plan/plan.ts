@@ -4,6 +4,8 @@
 //   nat PREROUTING ─▶ KUBE-PORTALS-CONTAINER   first; then, last, for local addresses KUBE-NODEPORT-CONTAINER
 //   nat OUTPUT     ─▶ KUBE-PORTALS-HOST        first; then, last, for local addresses KUBE-NODEPORT-HOST
 //   filter INPUT   ─▶ KUBE-NODEPORT-NON-LOCAL  lets in what was turned, whatever the node's own rules say
+//   filter INPUT, FORWARD, OUTPUT ─▶ KUBE-PORTALS-FIREWALL  drops what was for a load balancer's address and was not turned,
+//                                              since its source is none of loadBalancerSourceRanges
 //
 // A frontend without endpoints keeps its port, and that same chain refuses what arrives there, as kernel modes would.
 // Where the relay listens on one address, packets go there by DNAT: answers of UDP must come from the address that was
@@ -19,6 +21,7 @@ export const PORTAL_CHAIN = {
   nodePortContainer: 'KUBE-NODEPORT-CONTAINER',
   nodePortHost: 'KUBE-NODEPORT-HOST',
   nonLocal: 'KUBE-NODEPORT-NON-LOCAL',
+  firewall: 'KUBE-PORTALS-FIREWALL',
 } as const;
 
 export interface Served {
@@ -39,6 +42,7 @@ interface Rules {
   portals: string[];
   nodePorts: string[];
   input: string[];
+  firewall: string[];
 }
 
 function isAny(address: string): boolean {
@@ -72,6 +76,17 @@ function portalRules(
   );
 }
 
+/** What may come was given another destination by now. */
+function dropRule({ name, protocol }: Frontend, { ip, port }: Portal): string {
+  return rule({
+    ...(ip === undefined ? {} : { destination: ip }),
+    protocol: protocol.toLowerCase(),
+    comment: `${name} not in loadBalancerSourceRanges`,
+    destinationPort: port,
+    target: '-j DROP',
+  });
+}
+
 function inputRule({ frontend, proxyPort }: Served): string {
   const { name, protocol, family, refusal } = frontend;
   const unreachable = family === 4 ? 'icmp-port-unreachable' : 'icmp6-port-unreachable';
@@ -91,15 +106,17 @@ function inputRule({ frontend, proxyPort }: Served): string {
 }
 
 function rulesOf(options: UserspacePlanOptions, family: Family, all: readonly Served[]): Rules {
-  const rules: Rules = { portals: [], nodePorts: [], input: [] };
+  const rules: Rules = { portals: [], nodePorts: [], input: [], firewall: [] };
   const listen = family === 4 ? options.listen.v4 : options.listen.v6;
   const limited = family === 4 ? options.nodePortAddresses?.v4 : options.nodePortAddresses?.v6;
   for (const served of all) {
     if (served.frontend.family !== family) continue;
     const target = turnTo(listen, served.proxyPort);
-    for (const portal of served.frontend.portals)
+    for (const portal of served.frontend.portals) {
+      if (portal.sources) rules.firewall.push(dropRule(served.frontend, portal));
       if (portal.ip !== undefined) rules.portals.push(...portalRules(served, portal, [portal.ip], target));
       else rules.nodePorts.push(...portalRules(served, portal, limited ?? [undefined], target));
+    }
     rules.input.push(inputRule(served));
   }
   return rules;
@@ -110,7 +127,12 @@ function tablesOf(
   family: Family,
   all: readonly Served[],
 ): XtablesTableState[] {
-  const { portals, nodePorts, input } = rulesOf(options, family, all);
+  const { portals, nodePorts, input, firewall } = rulesOf(options, family, all);
+  const jumpToFirewall = (chain: string): XtablesTableState['jumps'][number] => ({
+    chain,
+    rule: rule({ comment: 'load balancer source ranges', target: `-j ${PORTAL_CHAIN.firewall}` }),
+    position: 'first',
+  });
   const handle = 'handle ClusterIPs; NOTE: this must be before the NodePort rules';
   const last = 'handle service NodePorts; NOTE: this must be the last rule in the chain';
   const jumps = (chain: string, portal: string, nodePort: string): XtablesTableState['jumps'] => [
@@ -139,7 +161,10 @@ function tablesOf(
     {
       family,
       table: 'filter',
-      chains: [{ name: PORTAL_CHAIN.nonLocal, rules: input }],
+      chains: [
+        { name: PORTAL_CHAIN.nonLocal, rules: input },
+        ...(firewall.length > 0 ? [{ name: PORTAL_CHAIN.firewall, rules: firewall }] : []),
+      ],
       jumps: [
         {
           chain: 'INPUT',
@@ -149,6 +174,7 @@ function tablesOf(
           }),
           position: 'first',
         },
+        ...(firewall.length > 0 ? ['INPUT', 'FORWARD', 'OUTPUT'].map(jumpToFirewall) : []),
       ],
     },
   ];
