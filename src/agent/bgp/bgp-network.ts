@@ -255,8 +255,14 @@ export class BgpNetwork implements PodNetwork {
   async #plan(): Promise<void> {
     if (this.#stopped) return;
     try {
-      const input = this.#input();
-      const plan = planBgp(input);
+      let input = this.#input();
+      let plan = planBgp(input);
+      if (this.#secrets.reading) {
+        // A session must not go because its password is not known yet.
+        await this.#secrets.read();
+        input = this.#input();
+        plan = planBgp(input);
+      }
       this.#problems.report(plan.problems);
       const text = describePlan(plan);
       if (text !== this.#described) this.#log.info({ plan: text }, 'BGP plan');

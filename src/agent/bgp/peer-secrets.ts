@@ -1,5 +1,6 @@
 // Passwords of BGP sessions: secrets in kube-system that a BGPPeer or BGPConfiguration names, read one by one (a node may
-// not list secrets) when a plan first asks for them, and again every half minute.
+// not list secrets) when a plan first asks for them, and again every ten seconds: both ends of a session must see a new
+// password well within its hold time.
 import type { SecretKeyRef } from '../../../routing/bgp/calico/types.ts';
 import type { KubeClient } from '../../client/client.ts';
 import { RESOURCE } from '../../client/resources.ts';
@@ -9,7 +10,7 @@ import { jsonEqual } from '../../lib/json.ts';
 import type { Logger } from '../../observe/log.ts';
 
 const NAMESPACE = 'kube-system';
-const REFRESH_MS = 30_000;
+const REFRESH_MS = 10_000;
 
 type Data = Readonly<Record<string, string>>;
 
@@ -19,6 +20,7 @@ export class PeerSecrets {
   readonly #log: Logger;
   /** By name; undefined while it is not there. */
   readonly #known = new Map<string, Data | undefined>();
+  readonly #reading = new Set<Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(client: KubeClient, onChange: () => void, log: Logger) {
@@ -33,11 +35,21 @@ export class PeerSecrets {
     const { name, key } = secretKeyRef;
     if (!this.#known.has(name)) {
       this.#known.set(name, undefined);
-      void this.#read(name);
+      const reading = this.#read(name).finally(() => this.#reading.delete(reading));
+      this.#reading.add(reading);
       this.#timer ??= setInterval(() => this.#refresh(), REFRESH_MS).unref();
     }
     const text = this.#known.get(name)?.[key];
     return text === undefined ? undefined : Buffer.from(text, 'base64').toString('utf8');
+  }
+
+  /** True while a secret is looked up for the first time: that it is missing is not known yet. */
+  get reading(): boolean {
+    return this.#reading.size > 0;
+  }
+
+  async read(): Promise<void> {
+    await Promise.all(this.#reading);
   }
 
   stop(): void {

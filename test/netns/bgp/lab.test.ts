@@ -164,6 +164,39 @@ describe('podwire up --routing bgp', { skip }, () => {
     assert.equal(diff.code, 0, diff.stdout);
   });
 
+  test('nodeMeshPassword: set, changed and taken away without a session that ends', async () => {
+    const secret = async (password: string): Promise<void> => {
+      const flags = ['--dry-run=client', '-o', 'yaml', `--from-literal=mesh=${password}`];
+      const made = await k('-n', 'kube-system', 'create', 'secret', 'generic', 'mesh-password', ...flags);
+      await kubectlOk(lab.kubeconfig, ['apply', '-f', '-'], made);
+    };
+    const patch = (value: unknown) =>
+      k(
+        ...['patch', 'bgpconfiguration', 'default', '--type=merge', '-p'],
+        JSON.stringify({ spec: { nodeMeshPassword: value } }),
+      );
+    const times = async () =>
+      (await bgp<NeighbourView[]>('neighbors', '--node', 'node1')).map(
+        ({ state, timesEstablished }) => `${state} ${timesEstablished}`,
+      );
+    const before = await times();
+    /** Sessions that are heard: each received a keepalive or more under the key of now. */
+    const logged = async (): Promise<number> =>
+      (await labs.podwire(['logs', 'agent-node1', '--name', NAME])).stdout.split('another password').length -
+      1;
+    await secret('first');
+    await patch({ secretKeyRef: { name: 'mesh-password', key: 'mesh' } });
+    await eventually('four sessions with it', async () => ((await logged()) === 4 ? true : undefined));
+    await secret('second');
+    await eventually('another one', async () => ((await logged()) === 8 ? true : undefined));
+    await patch(null);
+    await eventually('and none', async () => ((await logged()) === 12 ? true : undefined));
+    const block = async (): Promise<string[]> =>
+      (await bgp<{ prefix: string }[]>('routes', '--node', 'node1')).map(({ prefix }) => prefix);
+    assert.ok((await block()).length >= 6);
+    assert.deepEqual(await times(), before, 'the same sessions');
+  });
+
   test('a pool with vxlanMode Always: the same pods, through vxlan.calico, and back', async () => {
     const mode = (value: string) =>
       k('patch', 'ippool', 'default-ipv4-ippool', '--type=merge', '-p', `{"spec":{"vxlanMode":"${value}"}}`);
