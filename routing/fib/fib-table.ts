@@ -81,10 +81,13 @@ export class FibTable {
       const action = this.#wanted(loc, net);
       const at = net * table.stride;
       const length = table.lengths[net]!;
-      let slot = prefixes.find(table.words, at, length);
+      // A new slot's route is undefined, so it always differs from what is wanted.
+      const slot =
+        action === undefined
+          ? prefixes.find(table.words, at, length)
+          : prefixes.intern(table.words, at, length);
       const before = slot < 0 ? undefined : routes[slot];
       if (action === before) continue;
-      if (slot < 0) slot = prefixes.intern(table.words, at, length);
       while (routes.length <= slot) routes.push(undefined);
       routes[slot] = action;
       changes.push({ family, slot, action, before });
