@@ -224,25 +224,30 @@ async function latency(from: LabNamespace, to: LabNamespace, address: string, po
   return times.sort((a, b) => a - b)[PINGS >> 1]!;
 }
 
-/** What flanneld writes with --ip-masq, for the iptables that ours uses as well. */
+/**
+ * What flanneld writes with --ip-masq, for the iptables that ours uses as well. The comments are part of it: in the
+ * kernel each is one more match of every packet, of x_tables where the others are nf_tables' own.
+ */
 function flannelRules(n: number): string {
   const own = `10.244.${n}.0/24`;
   const all = '10.244.0.0/16';
+  const forward = '-m comment --comment "flanneld forward"';
+  const masq = '-m comment --comment "flanneld masq"';
   return `*filter
 :FLANNEL-FWD - [0:0]
--A FORWARD -j FLANNEL-FWD
--A FLANNEL-FWD -s ${all} -j ACCEPT
--A FLANNEL-FWD -d ${all} -j ACCEPT
+-A FORWARD ${forward} -j FLANNEL-FWD
+-A FLANNEL-FWD -s ${all} ${forward} -j ACCEPT
+-A FLANNEL-FWD -d ${all} ${forward} -j ACCEPT
 COMMIT
 *nat
 :FLANNEL-POSTRTG - [0:0]
--A POSTROUTING -j FLANNEL-POSTRTG
--A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -j RETURN
--A FLANNEL-POSTRTG -s ${own} -d ${all} -j RETURN
--A FLANNEL-POSTRTG -s ${all} -d ${own} -j RETURN
--A FLANNEL-POSTRTG ! -s ${all} -d ${own} -j RETURN
--A FLANNEL-POSTRTG -s ${all} ! -d 224.0.0.0/4 -j MASQUERADE --random-fully
--A FLANNEL-POSTRTG ! -s ${all} -d ${all} -j MASQUERADE --random-fully
+-A POSTROUTING ${masq} -j FLANNEL-POSTRTG
+-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 ${masq} -j RETURN
+-A FLANNEL-POSTRTG -s ${own} -d ${all} ${masq} -j RETURN
+-A FLANNEL-POSTRTG -s ${all} -d ${own} ${masq} -j RETURN
+-A FLANNEL-POSTRTG ! -s ${all} -d ${own} ${masq} -j RETURN
+-A FLANNEL-POSTRTG -s ${all} ! -d 224.0.0.0/4 ${masq} -j MASQUERADE --random-fully
+-A FLANNEL-POSTRTG ! -s ${all} -d ${all} ${masq} -j MASQUERADE --random-fully
 COMMIT
 `;
 }
@@ -265,7 +270,9 @@ async function byHand(cluster: OverlayCluster, pair: [number, number], withRules
       const [program, ...args] = line.split(' ');
       await host.run(program!, args);
     }
-    if (withRules) await host.run('iptables-nft-restore', ['--noflush'], flannelRules(n));
+    if (!withRules) continue;
+    const { code, stderr } = await host.run('iptables-nft-restore', ['--noflush'], flannelRules(n));
+    if (code !== 0) throw new Error(`flannel's rules: ${stderr}`);
   }
   return hosts;
 }
