@@ -9,6 +9,7 @@ import type {
   IPPool,
   SecretKeyRef,
 } from './types.ts';
+import type { LocalWorkload } from './workload-peers.ts';
 
 export interface CalicoInput {
   readonly nodeName: string;
@@ -21,6 +22,8 @@ export interface CalicoInput {
   readonly blocks: readonly IPAMBlock[];
   readonly services: readonly Service[];
   readonly endpointSlices: readonly EndpointSlice[];
+  /** Pods of this node, for localWorkloadSelector. */
+  readonly localWorkloads?: readonly LocalWorkload[];
   /** The value of a secret's key, in the namespace the agent runs in. */
   readonly secret: (ref: SecretKeyRef) => string | undefined;
   /** Above so many nodes podwire chooses route reflectors by itself when nobody did; 0 never. */

@@ -11,6 +11,7 @@ import { type CalicoNode, inOwnSubnet, nodeAddress } from './node-info.ts';
 import { AUTOMATIC_CLUSTER_ID } from './reflectors.ts';
 import { parseSelector, type Selector } from './selector.ts';
 import type { BfdSpec, BGPConfiguration, BGPPeer, SecretKeyRef } from './types.ts';
+import { type LocalWorkload, workloadSessions } from './workload-peers.ts';
 
 export const DEFAULT_ASN = 64512;
 
@@ -19,6 +20,7 @@ export interface PeersInput {
   readonly nodes: readonly CalicoNode[];
   readonly spec: NonNullable<BGPConfiguration['spec']>;
   readonly peers: readonly BGPPeer[];
+  readonly localWorkloads?: readonly LocalWorkload[];
   readonly secret: (ref: SecretKeyRef) => string | undefined;
 }
 
@@ -30,6 +32,8 @@ export interface ResolvedPeer {
   readonly owner: string | undefined;
   /** The other end is a node of this cluster. */
   readonly clusterNode: string | undefined;
+  /** The other end is a pod: nothing is taken from it but what filters accept. */
+  readonly workload?: boolean;
   /** `reachableBy`: the way to the peer leads over this gateway. */
   readonly gateway?: string;
 }
@@ -67,6 +71,7 @@ interface ReadPeer {
   readonly spec: NonNullable<BGPPeer['spec']>;
   readonly selectsLocal: (labels: Readonly<Record<string, string>>, node: string) => boolean;
   readonly selectsPeer: Selector | undefined;
+  readonly selectsWorkload: Selector | undefined;
 }
 
 function readPeer(object: BGPPeer, problems: Problem[]): ReadPeer | undefined {
@@ -81,6 +86,8 @@ function readPeer(object: BGPPeer, problems: Problem[]): ReadPeer | undefined {
       selectsLocal: (labels, node) =>
         spec.node !== undefined ? spec.node === node : (selector?.(labels) ?? true),
       selectsPeer: spec.peerSelector === undefined ? undefined : parseSelector(spec.peerSelector),
+      selectsWorkload:
+        spec.localWorkloadSelector === undefined ? undefined : parseSelector(spec.localWorkloadSelector),
     };
   } catch (error) {
     problems.push({
@@ -161,6 +168,16 @@ function forward(peer: ReadPeer, input: PeersInput, problems: Problem[]): Resolv
       );
   const remote = spec.peerIP === undefined ? undefined : parsePeerIp(spec.peerIP);
   const asn = parseAsNumber(spec.asNumber);
+  if (peer.selectsWorkload !== undefined && remote === undefined && asn !== undefined)
+    return workloadSessions(name, peer.selectsWorkload, input.localWorkloads ?? [], { ...options, asn }).map(
+      config => ({
+        config: { ...config, ...watched(spec.bfd, input, config.address) },
+        filters: spec.filters ?? [],
+        owner: name,
+        clusterNode: undefined,
+        workload: true,
+      }),
+    );
   if (remote === undefined || asn === undefined) {
     problems.push({
       kind: 'BGPPeer',

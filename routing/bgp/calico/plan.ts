@@ -8,6 +8,7 @@ import type { OriginatedRoute, SpeakerConfig } from '../speaker/speaker-config.t
 import { blocksOfNode } from './blocks.ts';
 import { communityStatements, exportPolicy, importPolicy } from './export-policy.ts';
 import { filterStatements } from './filters.ts';
+import { guardedAddresses } from './guarded.ts';
 import type { CalicoInput } from './input.ts';
 import { parseAsNumber, userMetadata } from './names.ts';
 import { type CalicoNode, calicoNode, nodeAddress, routerIdOf } from './node-info.ts';
@@ -52,7 +53,10 @@ export function planBgp(input: CalicoInput): BgpPlan {
     return { config: undefined, pools: pools.pools, waysToPeers: [], problems };
   const blocks = blocksOfNode(input.nodeName, input.affinities, input.blocks);
   problems.push(...blocks.problems);
-  const sessions = resolvePeers({ self, nodes, spec, peers: input.peers, secret: input.secret });
+  const sessions = resolvePeers({
+    ...{ self, nodes, spec, peers: input.peers, secret: input.secret },
+    localWorkloads: input.localWorkloads ?? [],
+  });
   problems.push(...sessions.problems);
   const services = serviceRoutes({
     node: self,
@@ -123,14 +127,8 @@ function peerPolicies(
 ): (peer: ResolvedPeer) => PeerConfig {
   const filters = new Map(input.filters.map(filter => [userMetadata(filter).name, filter]));
   const communities = communityStatements(spec, parseCidr);
-  const guarded = input.nodes.map(calicoNode).flatMap(node =>
-    ([4, 6] as const).flatMap(family => {
-      const address = nodeAddress(node, family);
-      const bytes = address === undefined ? undefined : parseIp(address);
-      return bytes === undefined ? [] : (parseCidr(`${address}/${bytes.length * 8}`) ?? []);
-    }),
-  );
-  return ({ config, filters: names, owner, clusterNode }) => {
+  const guarded = guardedAddresses(input);
+  return ({ config, filters: names, owner, clusterNode, workload }) => {
     const object = { kind: 'BGPPeer', name: owner ?? 'mesh' };
     return {
       ...config,
@@ -143,12 +141,15 @@ function peerPolicies(
         },
         communities,
       ),
-      importPolicy: importPolicy(
-        filterStatements(names, filters, 'import', object, problems),
-        ownBlocks,
-        // A peer outside the cluster has no business with the nodes' own addresses.
-        clusterNode === undefined ? guarded : [],
-      ),
+      importPolicy: {
+        ...importPolicy(
+          filterStatements(names, filters, 'import', object, problems),
+          ownBlocks,
+          // A peer outside the cluster has no business with the nodes' own addresses.
+          clusterNode === undefined ? guarded : [],
+        ),
+        ...(workload === true ? { otherwise: 'reject' as const } : {}),
+      },
     };
   };
 }

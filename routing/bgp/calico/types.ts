@@ -85,6 +85,8 @@ export type BGPPeer = CalicoObject<{
   numAllowedLocalASNumbers?: number;
   ttlSecurity?: number;
   reachableBy?: string;
+  /** Pods of the node, instead of peerIP or peerSelector; with asNumber. */
+  localWorkloadSelector?: string;
   filters?: string[];
   reversePeering?: 'Auto' | 'Manual';
   /** podwire's own. */

@@ -28,6 +28,7 @@ import type {
   IPPool,
   IPReservation,
 } from '../../../routing/bgp/calico/types.ts';
+import type { LocalWorkload } from '../../../routing/bgp/calico/workload-peers.ts';
 import type { PeerConfig } from '../../../routing/bgp/session/peer-config.ts';
 import { TcpTransport } from '../../../routing/bgp/session/tcp.ts';
 import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
@@ -36,9 +37,9 @@ import { BGP_ROUTE_METRIC } from '../../../routing/fib/fib-table.ts';
 import { ReconcilerRouteSink } from '../../../routing/fib/reconciler-route-sink.ts';
 import type { OverlayStatus } from '../../../routing/overlay.ts';
 import type { Underlay } from '../../../routing/subnet/underlay.ts';
-import type { KubeObject } from '../../api/types.ts';
+import type { KubeObject, Pod, Stored } from '../../api/types.ts';
 import { EventRecorder } from '../../client/event-recorder.ts';
-import { Informer } from '../../client/informer.ts';
+import { Informer, type InformerOptions } from '../../client/informer.ts';
 import { RESOURCE, type TypedRef } from '../../client/resources.ts';
 import { type KernelState, ROUTE_PROTOCOL } from '../../kernel/state.ts';
 import { canonicalIp } from '../../lib/ip.ts';
@@ -94,6 +95,7 @@ export class BgpNetwork implements PodNetwork {
   readonly #blocks: Informer<IPAMBlock>;
   readonly #ipamConfigs: Informer<IPAMConfig>;
   readonly #reservations: Informer<IPReservation>;
+  readonly #pods: Informer<Pod>;
   readonly #ready = Promise.withResolvers<void>();
   readonly #sink: ReconcilerRouteSink;
   readonly #restarting: boolean;
@@ -130,6 +132,7 @@ export class BgpNetwork implements PodNetwork {
     this.#blocks = this.#informer(CALICO.blocks);
     this.#ipamConfigs = this.#informer(CALICO.ipamConfigs);
     this.#reservations = this.#informer(CALICO.reservations);
+    this.#pods = this.#informer(RESOURCE.pods, { fieldSelector: `spec.nodeName=${options.nodeName}` });
     this.#restarting = hasRoutesOfBefore(parts.netns);
     this.#sink = new ReconcilerRouteSink({
       setDesired: state => reconciler.setDesired(this.room, state),
@@ -227,8 +230,8 @@ export class BgpNetwork implements PodNetwork {
     this.#bfd.close();
   }
 
-  #informer<T extends KubeObject>(ref: TypedRef<T>): Informer<T> {
-    const informer = new Informer<T>(this.#parts.client, ref, { log: this.#log });
+  #informer<T extends KubeObject>(ref: TypedRef<T>, options: InformerOptions = {}): Informer<T> {
+    const informer = new Informer<T>(this.#parts.client, ref, { ...options, log: this.#log });
     this.#informers.push(informer as unknown as Informer<KubeObject>);
     return informer;
   }
@@ -358,6 +361,7 @@ export class BgpNetwork implements PodNetwork {
       blocks: this.#blocks.list(),
       services: feed.services(),
       endpointSlices: feed.endpointSlices(),
+      localWorkloads: this.#pods.list().flatMap(localWorkload),
       secret: ref => this.#secrets.value(ref),
       automaticReflectorsAbove: AUTOMATIC_REFLECTORS_ABOVE,
     };
@@ -377,6 +381,13 @@ export class BgpNetwork implements PodNetwork {
     const written = writeConflist(cniConfDirectory, { kind: 'routed', families, mtuBytes });
     if (written) this.#log.info({ families, mtuBytes }, 'pods may start');
   }
+}
+
+/** A pod that runs, with its own addresses. */
+function localWorkload({ metadata, spec, status }: Stored<Pod>): LocalWorkload[] {
+  if (spec?.hostNetwork === true || status?.phase !== 'Running') return [];
+  const { namespace = '', name, labels = {} } = metadata;
+  return [{ namespace, name, labels, addresses: (status.podIPs ?? []).flatMap(({ ip }) => ip ?? []) }];
 }
 
 function waysToPeers(plan: BgpPlan): KernelState {
