@@ -44,6 +44,7 @@ export class NftKeeper {
   set(tables: readonly NftTable[]): void {
     this.#wanted = tables;
     this.#written.clear();
+    this.problem = undefined;
     this.verify();
     if (tables.length > 0) this.#watch();
   }
@@ -69,8 +70,14 @@ export class NftKeeper {
       for (const family of [4, 6] as const) this.#keep(this.#nft, family);
       this.problem = undefined;
     } catch (error) {
-      this.problem = errorMessage(error);
-      log.error({ error: this.problem }, 'nftables rules are not as wanted');
+      const text = errorMessage(error);
+      // A kernel without nf_tables has nothing of ours to remove.
+      if (this.#wanted.length === 0) {
+        log.debug({ error: text }, 'nftables cannot be asked');
+        return;
+      }
+      this.problem = text;
+      log.error({ error: text }, 'nftables rules are not as wanted');
     }
   }
 
