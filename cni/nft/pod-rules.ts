@@ -150,6 +150,9 @@ export class PodRules implements Disposable {
         this.#nft.listRules(FAMILY, TABLE, rule.chain.name).length !== rule.chain.rules.length
       )
         return `chain ${rule.chain.name}`;
+      for (const { set, key } of rule.chain?.elements ?? [])
+        if (this.#nft.getElement(FAMILY, TABLE, set, key) === undefined)
+          return `what chain ${rule.chain?.name} has in ${set}`;
     }
     if (rules.length === 0) return undefined;
     return this.#incompleteChain(rules);

@@ -149,6 +149,10 @@ test('nftables: CHECK notices what is missing; GC removes what belongs to nobody
     ],
     ['flush chain inet podwire_cni isolation', /rule of chain isolation of table podwire_cni is missing/],
     ['flush chain inet podwire_cni same-bridge-br1', /chain same-bridge-br1 is missing/],
+    [
+      'delete element inet podwire_cni same_bridge_pairs "{ br1 . br1 }"',
+      /what chain same-bridge-br1 has in same_bridge_pairs is missing/,
+    ],
   ] as const) {
     await host.ok('CHECK', request);
     await host.sh(`nft ${what}`);
