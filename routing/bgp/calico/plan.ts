@@ -1,7 +1,6 @@
 // One node's BGP from the cluster's objects: a pure function to the speaker's configuration, with what is wrong. The
 // agent calls it whenever an object changes and hands the result to Speaker.configure, which changes only what differs.
 import { type Cidr, formatCidr, parseCidr } from '../../../src/lib/cidr.ts';
-import { parseIp } from '../../../src/lib/ip.ts';
 import type { Problem } from '../../../src/lib/problem.ts';
 import type { PeerConfig } from '../session/peer-config.ts';
 import type { OriginatedRoute, SpeakerConfig } from '../speaker/speaker-config.ts';

@@ -278,6 +278,30 @@ test('import: our own block, and node addresses from outside, are refused; a def
   assert.equal(accepts('0.0.0.0/0'), true);
 });
 
+test('import from outside: the addresses of the API server are refused, in both families; pods and others pass', () => {
+  const meta = { namespace: 'default', labels: { 'kubernetes.io/service-name': 'kubernetes' } };
+  const slice = (addressType: string, address: string) => ({
+    metadata: { ...meta, name: `kubernetes-${addressType}` },
+    addressType,
+    endpoints: [{ addresses: [address] }],
+  });
+  const other = { ...slice('IPv4', '203.0.113.77'), metadata: { ...meta, namespace: 'shop' } };
+  const services = [
+    { metadata: { name: 'kubernetes', namespace: 'default' }, spec: { clusterIPs: ['10.96.0.1'] } },
+  ];
+  const tor = { metadata: { name: 'tor' }, spec: { peerIP: '10.1.0.254', asNumber: 65000 } };
+  const endpointSlices = [slice('IPv4', '203.0.113.5'), slice('IPv6', '2001:db8::5'), other];
+  const { peers } = planBgp(input({ peers: [tor], endpointSlices, services })).config!;
+  const policy = peers.find(peer => peer.asn === 65000)!.importPolicy!;
+  const accepts = (cidr: string) => verdict(policy, cidr, 'external', 'external').accept;
+  for (const cidr of ['203.0.113.5/32', '2001:db8::5/128', '10.96.0.1/32'])
+    assert.equal(accepts(cidr), false);
+  for (const cidr of ['203.0.113.77/32', '203.0.113.0/24', '192.168.2.9/32'])
+    assert.equal(accepts(cidr), true);
+  const mesh = peers.find(peer => peer.asn !== 65000)!.importPolicy!;
+  assert.equal(verdict(mesh, '203.0.113.5/32', 'internal', 'internal').accept, true);
+});
+
 test('BGPFilter: operators, lengths, operations, order, and what cannot be understood rejects', () => {
   const filter = {
     metadata: { name: 'f' },
