@@ -1,5 +1,6 @@
 // The iptables mode at 10,000 Services with 5 endpoints each, legacy backend: from nothing, and one Service's endpoints
-// changed. Peers: bare iptables-restore of the same rules, and kube-proxy 1.36 as measured on a machine like this one.
+// changed. Peers: bare iptables-restore of the same rules; the real kube-proxy 1.20.2 where built
+// (test/interop/kubernetes/build-peers.sh), else kube-proxy 1.36 as measured on a machine like this one.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig } from '../../proxy/backend/iptables/plan/config.ts';
 import { planIptables } from '../../proxy/backend/iptables/plan/plan.ts';
@@ -11,6 +12,7 @@ import type { KernelState } from '../../src/kernel/state.ts';
 import { silentLogger } from '../../src/observe/log.ts';
 import { NetnsLab } from '../harness/netns-lab.ts';
 import { endpoint, service, slice } from '../unit/proxy/object-fixtures.ts';
+import { realFigures } from './kubernetes/real-kube-proxy.ts';
 import type { Report } from './main.ts';
 
 const SERVICES = Number(process.env.PODWIRE_BENCH_SERVICES ?? 10_000);
@@ -117,12 +119,27 @@ export async function bench(report: Report): Promise<void> {
       unit: 's',
       note: 'peer: iptables-legacy-restore of the same rules',
     });
+    const fewer = [0, 1, 2].map(n => {
+      const [, whole] = objects(Math.trunc((n * SERVICES) / CHANGES));
+      return { ...whole, endpoints: whole.endpoints.slice(1) };
+    });
+    const real = await realFigures(
+      {
+        namespace: lab.namespace('real'),
+        directory: lab.directory,
+        objects: all,
+        nodeAddress: '192.0.2.1',
+        clusterCidr: '10.128.0.0/9',
+      },
+      fewer,
+    );
+    const peer = real?.note ?? 'kube-proxy 1.36 legacy at 10,000 as recorded';
     report({
       name: `proxy/iptables-change-${SERVICES}`,
       ours: changes[changes.length >> 1]!,
-      peer: KUBE_PROXY_136_CHANGE_MS,
+      peer: real?.changeMs ?? KUBE_PROXY_136_CHANGE_MS,
       unit: 'ms',
-      note: `peer: kube-proxy 1.36 legacy at 10,000 as recorded; worst of ${CHANGES} ${Math.round(changes.at(-1)!)} ms`,
+      note: `peer: ${peer}; worst of ${CHANGES} ${Math.round(changes.at(-1)!)} ms`,
     });
   } finally {
     lab.close();

@@ -1,6 +1,6 @@
 // The nftables mode at 10,000 Services with 5 endpoints each: from nothing, one Service's endpoints changed, and the whole
-// table compared with the kernel. Peers: bare `nft -f` of the same rules; kube-proxy 1.36 as measured on a machine like
-// this one; for the comparison `nft list table`, since nobody else verifies.
+// table compared with the kernel. Peers: bare `nft -f` of the same rules; the real kube-proxy 1.20.2 (iptables) where built, else
+// kube-proxy 1.36 as measured on a machine like this one; for the comparison `nft list table`, since nobody else verifies.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +15,7 @@ import type { EndpointSlice, Service } from '../../src/api/types.ts';
 import { Nftables } from '../../src/linux/nftables.ts';
 import { type LabNamespace, NetnsLab } from '../harness/netns-lab.ts';
 import { endpoint, type ServiceOptions, service, slice } from '../unit/proxy/object-fixtures.ts';
+import { realFigures } from './kubernetes/real-kube-proxy.ts';
 import type { Report } from './main.ts';
 
 const SERVICES = Number(process.env.PODWIRE_BENCH_SERVICES ?? 10_000);
@@ -185,17 +186,29 @@ export async function bench(report: Report): Promise<void> {
     const ms = same.map(change => change.ms);
     const p99 = sorted(ms)[Math.trunc(ms.length * 0.99)]!;
     const cpu = median(same.map(change => change.cpuMs));
+    const real = await realFigures(
+      {
+        namespace: lab.namespace('real'),
+        directory: lab.directory,
+        objects: all,
+        nodeAddress: '192.0.2.1',
+        clusterCidr: '10.128.0.0/9',
+      },
+      [0, 1, 2].map(n => objects(n, 0, ENDPOINTS - 1)[1]),
+    );
+    const peer = real?.changeMs ?? KUBE_PROXY_136_CHANGE_MS;
+    const whose = real?.note ?? 'kube-proxy 1.36 nftables at 10,000 as recorded';
     report({
       name: `proxy/nftables-change-${SERVICES}`,
       ours: median(ms),
-      peer: KUBE_PROXY_136_CHANGE_MS,
+      peer,
       unit: 'ms',
-      note: `peer: kube-proxy 1.36 nftables at 10,000 as recorded; p99 ${p99.toFixed(1)} ms, CPU ${cpu.toFixed(1)} ms`,
+      note: `peer: ${whose}; p99 ${p99.toFixed(1)} ms, CPU ${cpu.toFixed(1)} ms`,
     });
     report({
       name: `proxy/nftables-change-count-${SERVICES}`,
       ours: median(fewer.map(change => change.ms)),
-      peer: KUBE_PROXY_136_CHANGE_MS,
+      peer,
       unit: 'ms',
       note: `one endpoint less; peer as before; CPU ${median(fewer.map(change => change.cpuMs)).toFixed(1)} ms`,
     });

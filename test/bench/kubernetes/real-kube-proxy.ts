@@ -8,6 +8,7 @@ import { Iptables } from '../../../src/linux/iptables.ts';
 import type { LabNamespace } from '../../harness/netns-lab.ts';
 import { KubeProxyProcess } from '../../interop/kubernetes/kube-proxy-process.ts';
 import { skipWithout } from '../../interop/kubernetes/peers.ts';
+import { eventually } from '../../interop/overlay/flanneld-process.ts';
 import { StaticApi } from './static-api.ts';
 
 const API_PORT = 6443;
@@ -65,7 +66,7 @@ export class RealKubeProxy {
     const from = performance.now();
     made.#process.start();
     try {
-      await made.#process.ready(made.#timeoutMs);
+      await eventually('a first sync', () => made.#hasSynced(), made.#timeoutMs);
       made.coldMs = (await made.#quiet()) - from;
     } catch (error) {
       await made.stop();
@@ -94,6 +95,19 @@ export class RealKubeProxy {
     this.#api.close();
   }
 
+  /**
+   * Its /healthz says yes before it has done anything, and its first sync may know a part of the Services only: whether it
+   * has synced since it was last told something.
+   */
+  async #hasSynced(): Promise<boolean> {
+    const { body } = await this.#process.get(10249, '/metrics');
+    const seconds = (name: string): number =>
+      Number(
+        new RegExp(`^kubeproxy_sync_proxy_rules_${name}_timestamp_seconds (\\S+)`, 'm').exec(body)?.[1] ?? 0,
+      );
+    return seconds('last') > 0 && seconds('last') >= seconds('last_queued');
+  }
+
   #fingerprint(): string | undefined {
     return this.#iptables.legacyFingerprint(4, 'nat');
   }
@@ -102,14 +116,14 @@ export class RealKubeProxy {
   async #quiet(): Promise<number> {
     let last = this.#fingerprint();
     let since = performance.now();
-    while (performance.now() - since < QUIET_MS) {
+    for (;;) {
       await sleep(POLL_MS * 10);
       const now = this.#fingerprint();
-      if (now === last) continue;
+      if (now !== last) since = performance.now();
       last = now;
-      since = performance.now();
+      if (performance.now() - since < QUIET_MS) continue;
+      if (await this.#hasSynced()) return since;
     }
-    return since;
   }
 }
 
@@ -121,4 +135,32 @@ function kubeconfigOf(server: string): object {
     contexts: [{ name: 'c', context: { cluster: 'c', user: '' } }],
     'current-context': 'c',
   };
+}
+
+export interface RealFigures {
+  coldSeconds: number;
+  /** Median, milliseconds. */
+  changeMs: number;
+  note: string;
+}
+
+/**
+ * The real one with these objects: from nothing, and each of `changed` in turn. Every slice must have another number of
+ * endpoints than before, for that is what the size of a table shows. Undefined where it is not built.
+ */
+export async function realFigures(
+  options: RealKubeProxyOptions,
+  changed: readonly EndpointSlice[],
+): Promise<RealFigures | undefined> {
+  if (WITHOUT_REAL_KUBE_PROXY) return undefined;
+  const real = await RealKubeProxy.start(options);
+  try {
+    const times: number[] = [];
+    for (const slice of changed) times.push(await real.change(slice));
+    const changeMs = times.toSorted((a, b) => a - b)[times.length >> 1]!;
+    const note = `the real kube-proxy 1.20.2, iptables-legacy, in this run (cold ${(real.coldMs / 1000).toFixed(1)} s)`;
+    return { coldSeconds: real.coldMs / 1000, changeMs, note };
+  } finally {
+    await real.stop();
+  }
 }

@@ -52,7 +52,7 @@ export class StaticApi {
     const name = nameOf(object);
     const resourceVersion = String(++this.#revision);
     const metadata = { ...object.metadata, uid: name.padEnd(36, '0'), resourceVersion };
-    const stored = { ...object, metadata };
+    const stored = withDefaults({ ...object, metadata });
     this.#items[collection].set(name, stored);
     return stored;
   }
@@ -90,6 +90,17 @@ export class StaticApi {
     const addresses = [{ type: 'InternalIP', address: this.#nodeAddress }];
     return { kind: 'Node', apiVersion: 'v1', metadata: { name }, spec: {}, status: { addresses } };
   }
+}
+
+/** Ports as a real server completes them: kube-proxy passes over a slice's port without a name. */
+function withDefaults(object: KubeObject): KubeObject {
+  const { spec, ports } = object as Service & EndpointSlice;
+  const complete = <P extends object>(ports: readonly P[]): P[] =>
+    ports.map(port => ({ name: '', protocol: 'TCP', ...port }));
+  const completed = spec
+    ? { spec: { ...spec, ports: complete(spec.ports ?? []) } }
+    : { ports: complete(ports ?? []) };
+  return { ...object, ...completed };
 }
 
 function nameOf({ metadata }: KubeObject): string {

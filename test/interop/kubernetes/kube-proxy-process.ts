@@ -65,7 +65,7 @@ export class KubeProxyProcess {
       });
   }
 
-  /** Ours says so itself; the real one is healthy after its first sync. */
+  /** Ours says so itself; the real one only says that it runs. */
   async ready(timeoutMs = READY_MS): Promise<void> {
     const path = this.#options.whose === 'ours' ? '/readyz' : '/healthz';
     await eventually(
