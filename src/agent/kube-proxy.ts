@@ -248,6 +248,7 @@ export class KubeProxy {
         this.#repairs.tell(text);
         this.#report.repaired(text);
       },
+      onIptablesFallback: () => this.#metrics.fellBack(),
       log: this.#log,
     });
     await engine.start();

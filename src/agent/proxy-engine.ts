@@ -27,6 +27,8 @@ export interface ProxyEngineOptions {
   onProblems: (problems: Problem[]) => void;
   /** Something that somebody else had changed was put back. */
   onRepaired: (kind: string, text: string) => void;
+  /** A change of a legacy table went through the iptables-restore program. */
+  onIptablesFallback: () => void;
   log: Logger;
 }
 
@@ -49,6 +51,7 @@ export class ProxyEngine {
       log: log.child({ room: 'kernel' }),
       verifyIntervalMs: settings.syncPeriodMs,
       onRepair: ({ kind, text }) => options.onRepaired(kind, text),
+      onIptablesFallback: options.onIptablesFallback,
     });
     this.#serviceHealth = new ServiceHealthServer({
       ...(settings.healthCheckAddresses ? { addresses: settings.healthCheckAddresses } : {}),

@@ -40,6 +40,7 @@ export class ProxyMetrics {
   readonly #flowSync: Histogram;
   readonly #flowsDeleted: Counter;
   readonly #repairs: Counter;
+  readonly #fallbacks: Counter;
 
   constructor(source: MetricsSource) {
     const registers = [this.registry];
@@ -126,6 +127,11 @@ export class ProxyMetrics {
       labelNames: ['kind'],
       registers,
     });
+    this.#fallbacks = new Counter({
+      name: 'podwire_iptables_fallbacks_total',
+      help: 'Changes of a legacy table that needed the iptables-restore program; the log says why',
+      registers,
+    });
   }
 
   changed(kind: ChangeKind): void {
@@ -162,6 +168,10 @@ export class ProxyMetrics {
   flowsCleaned(deleted: number, durationMs: number): void {
     this.#flowSync.observe(durationMs / 1000);
     this.#flowsDeleted.inc(deleted);
+  }
+
+  fellBack(): void {
+    this.#fallbacks.inc();
   }
 
   repaired(kind: string): void {

@@ -71,19 +71,24 @@ async function observeJumps(scope: LegacyScope): Promise<JumpObject[]> {
     for (const index of at) known.add(index);
     explained.set(chain, known);
   }
-  let saved: ReturnType<typeof parseSave> | undefined;
+  // All of it before the wait below.
+  const strange: { name: string; index: number; count: number }[] = [];
   for (let chain = 0; chain < view.chainCount; chain++) {
     if (!view.isBuiltIn(chain)) continue;
     const name = view.nameOf(chain);
     const targets = view.jumps(name);
     for (const [index, target] of targets.entries()) {
       if (target === undefined || explained.get(name)?.has(index)) continue;
-      if (!chains.has(`${family} ${table} ${target}`) && !scope.isOurs(target)) continue;
-      saved ??= parseSave(await scope.save());
-      const rules = saved.get(name)?.rules ?? [];
-      // Changed since we looked: the next comparison will tell.
-      if (rules.length === targets.length) see(name, rules[index]!);
+      if (chains.has(`${family} ${table} ${target}`) || scope.isOurs(target))
+        strange.push({ name, index, count: targets.length });
     }
+  }
+  if (strange.length === 0) return found;
+  const saved = parseSave(await scope.save());
+  for (const { name, index, count } of strange) {
+    const rules = saved.get(name)?.rules ?? [];
+    // Changed since we looked: the next comparison will tell.
+    if (rules.length === count) see(name, rules[index]!);
   }
   return found;
 }

@@ -81,10 +81,25 @@ export class Iptables {
   async #countRules(backend: IptablesBackend): Promise<number> {
     let rules = 0;
     for (const family of [4, 6] as const) {
-      if (backend === 'legacy' && this.legacyTables(family).length === 0) continue;
+      if (backend === 'legacy') {
+        for (const table of this.legacyTables(family)) rules += await this.#countLegacy(family, table);
+        continue;
+      }
       const result = await this.#execute(program(family, backend, 'save'), []).catch(() => undefined);
       if (result?.code === 0) rules += result.stdout.match(/^-A /gm)?.length ?? 0;
     }
+    return rules;
+  }
+
+  async #countLegacy(family: XtablesFamily, table: string): Promise<number> {
+    const { netns } = this.#options;
+    const read = await readXtables(netns === undefined ? {} : { netns }, family, table).then(
+      found => found.table,
+      () => undefined,
+    );
+    let rules = 0;
+    if (read === undefined) return rules;
+    for (let i = 0; i < read.chainCount; i++) rules += read.ruleCount(i);
     return rules;
   }
 
@@ -246,6 +261,7 @@ export class Iptables {
     if (backend !== 'legacy') return undefined;
     if (!this.legacyTables(family).includes(table)) return new XtablesView(this.#digests);
     const { table: read } = await this.#work(() => readXtables(this.#place, family, table));
+    this.#cache.lend(read);
     const encoder = encoderFor(family, name => read.indexOf(name) >= 0 || isChain(name));
     return new XtablesView(this.#digests, { table: read, encoder });
   }

@@ -64,8 +64,7 @@ export class XtablesView {
 
   /** How many rules a chain has. */
   countAt(index: number): number {
-    // Without the tail, and the head of a user's chain.
-    return this.#table!.entriesOf(index) - (this.isBuiltIn(index) ? 1 : 2);
+    return this.#table!.ruleCount(index);
   }
 
   /** Whether a chain has exactly these rules in this order. Throws UnsupportedRule. */

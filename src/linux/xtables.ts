@@ -264,10 +264,11 @@ const KEPT_BYTES = 1 << 20;
 /**
  * Tables of one namespace as this process last saw them, so that what did not change meanwhile is not taken apart again,
  * and the big buffers, which are dear to make: memory for time, two to three times what the kernel has in its tables.
- * A table that was asked for is good until the next change or look through the same cache.
+ * A table is good until the next change or look through the same cache, unless it was lent.
  */
 export class XtablesCache {
   readonly #tables = new Map<string, XtTable>();
+  readonly #lent = new WeakSet<XtTable>();
   #spare: ArrayBufferLike | undefined;
 
   get(family: XtablesFamily, table: string): XtTable | undefined {
@@ -279,7 +280,12 @@ export class XtablesCache {
     const before = this.#tables.get(name);
     if (before === table) return;
     this.#tables.set(name, table);
-    if (before !== undefined) this.give(before.bytes);
+    if (before !== undefined && !this.#lent.has(before)) this.give(before.bytes);
+  }
+
+  /** Somebody may look at this table for longer: its memory is not used again. */
+  lend(table: XtTable): void {
+    this.#lent.add(table);
   }
 
   /** A buffer with anything in it; undefined for those that should be made anew. */

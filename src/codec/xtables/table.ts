@@ -147,6 +147,11 @@ export class XtTable {
     return (index + 1 < entries.length ? entries[index + 1]! : this.info.entries - 1) - entries[index]!;
   }
 
+  /** Rules of a chain: without the tail, and the head of a user's chain. */
+  ruleCount(index: number): number {
+    return this.entriesOf(index) - (this.columns.hooks[index]! < 0 ? 2 : 1);
+  }
+
   /** The index of the chain whose first rule is at this offset; -1 when there is none. */
   indexByFirst(offset: number): number {
     const { firsts } = this.columns;
