@@ -69,11 +69,17 @@ writeFileSync(join(dist, 'package.json'), '{ "type": "module" }\n');
  * kube-proxy with 40,000 Services: 550 MB and 310 MB (proxy/rss-40000); it computes more, and V8 is not to save code there.
  */
 const NODE_FLAGS: Record<string, string> = {
+  podwire: ' $flags',
   flanneld: ' --max-semi-space-size=2 --optimize-for-size',
   'kube-proxy': ' --max-semi-space-size=2 --heap-growing-percent=30',
 };
 const FEW_ARENAS = 'export MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=65536 MALLOC_TRIM_THRESHOLD_=131072\n';
+/** The CNI server keeps nothing of a request: 96 MB after 200 pods by V8's choice, 80 so, at the same CPU per pod. */
+const CNI_SERVER = `flags=
+if [ "\${1:-} \${2:-}" = "cni serve" ]; then flags='--max-semi-space-size=1 --optimize-for-size'; ${FEW_ARENAS.trim()}; fi
+`;
 const ENVIRONMENT: Record<string, string> = {
+  podwire: CNI_SERVER,
   flanneld: FEW_ARENAS,
   'kube-proxy': FEW_ARENAS,
 };

@@ -21,6 +21,18 @@ const MANY_RESERVATIONS = 10_000;
 const MANY_PODS = 200;
 const ROOT = join(import.meta.dirname, '../..');
 
+/** Those of `podwire cni serve` (scripts/build.ts). */
+const SERVER_FLAGS = [
+  '--disable-warning=ExperimentalWarning',
+  '--max-semi-space-size=1',
+  '--optimize-for-size',
+];
+const SERVER_ENVIRONMENT = {
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: '65536',
+  MALLOC_TRIM_THRESHOLD_: '131072',
+};
+
 type Config = Record<string, unknown>;
 
 interface Cost {
@@ -60,8 +72,9 @@ async function startServer(socketPath: string): Promise<ResidentServer> {
     },
     logLevel: 'error',
   });
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', outfile, socketPath], {
+  const child = spawn(process.execPath, [...SERVER_FLAGS, outfile, socketPath], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...SERVER_ENVIRONMENT },
   });
   await new Promise(resolve => child.stdout.once('data', resolve));
   const tasks = `/proc/${child.pid}/task`;
