@@ -17,18 +17,7 @@ import {
 import type { CalicoInput } from '../../../routing/bgp/calico/input.ts';
 import { calicoNode, nodeAddress } from '../../../routing/bgp/calico/node-info.ts';
 import { type BgpPlan, describePlan, planBgp } from '../../../routing/bgp/calico/plan.ts';
-import { type Pool, readPools } from '../../../routing/bgp/calico/pools.ts';
-import type {
-  BGPConfiguration,
-  BGPFilter,
-  BGPPeer,
-  BlockAffinity,
-  IPAMBlock,
-  IPAMConfig,
-  IPPool,
-  IPReservation,
-} from '../../../routing/bgp/calico/types.ts';
-import type { LocalWorkload } from '../../../routing/bgp/calico/workload-peers.ts';
+import type { Pool } from '../../../routing/bgp/calico/pools.ts';
 import type { PeerConfig } from '../../../routing/bgp/session/peer-config.ts';
 import { TcpTransport } from '../../../routing/bgp/session/tcp.ts';
 import { Speaker } from '../../../routing/bgp/speaker/speaker.ts';
@@ -37,10 +26,8 @@ import { BGP_ROUTE_METRIC } from '../../../routing/fib/fib-table.ts';
 import { ReconcilerRouteSink } from '../../../routing/fib/reconciler-route-sink.ts';
 import type { OverlayStatus } from '../../../routing/overlay.ts';
 import type { Underlay } from '../../../routing/subnet/underlay.ts';
-import type { KubeObject, Pod, Stored } from '../../api/types.ts';
 import { EventRecorder } from '../../client/event-recorder.ts';
-import { Informer, type InformerOptions } from '../../client/informer.ts';
-import { RESOURCE, type TypedRef } from '../../client/resources.ts';
+import { RESOURCE } from '../../client/resources.ts';
 import { type KernelState, ROUTE_PROTOCOL } from '../../kernel/state.ts';
 import { canonicalIp } from '../../lib/ip.ts';
 import type { Netns } from '../../linux/netns.ts';
@@ -53,6 +40,7 @@ import type { PodNetworkParts } from '../overlay-network.ts';
 import type { PodNetwork } from '../pod-network.ts';
 import type { ServicesFeed } from '../services-feed.ts';
 import { NodeAddresses } from './address-source.ts';
+import { CalicoObjects } from './calico-objects.ts';
 import { IpamGarbageCollector } from './garbage-collector.ts';
 import { apiIpamStore } from './ipam-store.ts';
 import { kernelNextHops } from './kernel-next-hops.ts';
@@ -63,7 +51,6 @@ import { NodeStatusWriter } from './node-status.ts';
 import { PeerSecrets } from './peer-secrets.ts';
 import { planPoolRules } from './pool-rules.ts';
 import { ProblemEvents } from './problem-events.ts';
-import { CALICO } from './resources.ts';
 import { TunnelAddresses } from './tunnel-addresses.ts';
 
 export interface BgpNetworkParts extends Omit<PodNetworkParts, 'options' | 'onProblems'> {
@@ -86,16 +73,7 @@ export class BgpNetwork implements PodNetwork {
   readonly plugins: readonly Plugin[];
   readonly #parts: BgpNetworkParts;
   readonly #log = createLogger({ component: 'bgp' });
-  readonly #informers: Informer<KubeObject>[] = [];
-  readonly #pools: Informer<IPPool>;
-  readonly #configurations: Informer<BGPConfiguration>;
-  readonly #peers: Informer<BGPPeer>;
-  readonly #filters: Informer<BGPFilter>;
-  readonly #affinities: Informer<BlockAffinity>;
-  readonly #blocks: Informer<IPAMBlock>;
-  readonly #ipamConfigs: Informer<IPAMConfig>;
-  readonly #reservations: Informer<IPReservation>;
-  readonly #pods: Informer<Pod>;
+  readonly #objects: CalicoObjects;
   readonly #ready = Promise.withResolvers<void>();
   readonly #sink: ReconcilerRouteSink;
   readonly #restarting: boolean;
@@ -124,25 +102,13 @@ export class BgpNetwork implements PodNetwork {
     this.#parts = parts;
     this.#underlay = parts.underlay;
     const { options, client, reconciler, nodes } = parts;
-    this.#pools = this.#informer(CALICO.pools);
-    this.#configurations = this.#informer(CALICO.configurations);
-    this.#peers = this.#informer(CALICO.peers);
-    this.#filters = this.#informer(CALICO.filters);
-    this.#affinities = this.#informer(CALICO.affinities);
-    this.#blocks = this.#informer(CALICO.blocks);
-    this.#ipamConfigs = this.#informer(CALICO.ipamConfigs);
-    this.#reservations = this.#informer(CALICO.reservations);
-    this.#pods = this.#informer(RESOURCE.pods, { fieldSelector: `spec.nodeName=${options.nodeName}` });
+    this.#objects = new CalicoObjects(client, options.nodeName, this.#log);
     this.#restarting = hasRoutesOfBefore(parts.netns);
     this.#sink = new ReconcilerRouteSink({
       setDesired: state => reconciler.setDesired(this.room, state),
       restarting: this.#restarting,
     });
-    const store = apiIpamStore(client, {
-      pools: () => readPools(this.#pools.list()).pools,
-      config: () => this.#ipamConfigs.get('default')?.spec,
-      reservedCidrs: () => this.#reservations.list().flatMap(({ spec }) => spec?.reservedCIDRs ?? []),
-    });
+    const store = apiIpamStore(client, this.#objects);
     this.#addresses = new NodeAddresses({
       store,
       nodeName: options.nodeName,
@@ -160,7 +126,7 @@ export class BgpNetwork implements PodNetwork {
     this.#statuses = new NodeStatusWriter({
       client,
       nodeName: options.nodeName,
-      body: classes => nodeStatusBody(this.#speaker, classes, this.#sink.table, this.#peers.list()),
+      body: classes => nodeStatusBody(this.#speaker, classes, this.#sink.table, this.#objects.peers()),
       log: this.#log,
     });
     this.#bfd = new BfdEndpoint({
@@ -180,7 +146,7 @@ export class BgpNetwork implements PodNetwork {
     this.plugins = [new PodwireIpam(this.#addresses)];
     this.routes = lookingGlass(
       () => this.#speaker,
-      speaker => nodeStatusBody(speaker, ['Agent', 'BGP', 'Routes'], this.#sink.table, this.#peers.list()),
+      speaker => nodeStatusBody(speaker, ['Agent', 'BGP', 'Routes'], this.#sink.table, this.#objects.peers()),
     );
   }
 
@@ -205,14 +171,14 @@ export class BgpNetwork implements PodNetwork {
 
   async start(signal: AbortSignal): Promise<void> {
     const { nodes, feed } = this.#parts;
-    for (const informer of this.#informers) informer.start(signal);
+    this.#objects.start(signal);
     this.#statuses.start(signal);
     // Not awaited: the definitions may be installed long after the agent started.
     this.#run(signal).catch((error: unknown) => {
       if (!signal.aborted) this.#log.error({ error }, 'BGP could not be started');
     });
     const changed = (): void => this.#planSoon();
-    for (const informer of [...this.#informers, nodes]) informer.onChange(changed);
+    for (const source of [this.#objects, nodes]) source.onChange(changed);
     feed.onChange(changed);
   }
 
@@ -223,24 +189,17 @@ export class BgpNetwork implements PodNetwork {
     clearInterval(this.#nextHopTimer);
     this.#garbage.stop();
     this.#secrets.stop();
-    await Promise.all([this.#statuses, ...this.#informers].map(part => part.stop()));
+    await Promise.all([this.#statuses.stop(), this.#objects.stop()]);
     await this.#applying;
     // Peers keep our routes for the restart time (RFC 4724), and so does the kernel.
     await this.#speaker?.stop({ keepRoutes: true });
     this.#bfd.close();
   }
 
-  #informer<T extends KubeObject>(ref: TypedRef<T>, options: InformerOptions = {}): Informer<T> {
-    const informer = new Informer<T>(this.#parts.client, ref, { ...options, log: this.#log });
-    this.#informers.push(informer as unknown as Informer<KubeObject>);
-    return informer;
-  }
-
   /** Everything must be known before the first plan: half of it would withdraw what is there. */
   async #run(signal: AbortSignal): Promise<void> {
     const { nodes, feed } = this.#parts;
-    await Promise.all([...this.#informers, nodes].map(informer => informer.synced(signal)));
-    await feed.synced(signal);
+    await Promise.all([this.#objects, nodes, feed].map(source => source.synced(signal)));
     this.#ready.resolve();
     this.#garbage.start();
     this.#planSoon();
@@ -250,8 +209,7 @@ export class BgpNetwork implements PodNetwork {
     if (this.#stopped) return;
     this.#planning ??= setTimeout(() => {
       this.#planning = undefined;
-      if (this.#informers.every(informer => informer.hasSynced()))
-        this.#applying = this.#applying.then(() => this.#plan());
+      if (this.#objects.hasSynced) this.#applying = this.#applying.then(() => this.#plan());
     }, PLAN_DELAY_MS);
   }
 
@@ -353,15 +311,9 @@ export class BgpNetwork implements PodNetwork {
     return {
       nodeName: options.nodeName,
       nodes: nodes.list(),
-      pools: this.#pools.list(),
-      configurations: this.#configurations.list(),
-      peers: this.#peers.list(),
-      filters: this.#filters.list(),
-      affinities: this.#affinities.list(),
-      blocks: this.#blocks.list(),
+      ...this.#objects.input(),
       services: feed.services(),
       endpointSlices: feed.endpointSlices(),
-      localWorkloads: this.#pods.list().flatMap(localWorkload),
       secret: ref => this.#secrets.value(ref),
       automaticReflectorsAbove: AUTOMATIC_REFLECTORS_ABOVE,
     };
@@ -381,13 +333,6 @@ export class BgpNetwork implements PodNetwork {
     const written = writeConflist(cniConfDirectory, { kind: 'routed', families, mtuBytes });
     if (written) this.#log.info({ families, mtuBytes }, 'pods may start');
   }
-}
-
-/** A pod that runs, with its own addresses. */
-function localWorkload({ metadata, spec, status }: Stored<Pod>): LocalWorkload[] {
-  if (spec?.hostNetwork === true || status?.phase !== 'Running') return [];
-  const { namespace = '', name, labels = {} } = metadata;
-  return [{ namespace, name, labels, addresses: (status.podIPs ?? []).flatMap(({ ip }) => ip ?? []) }];
 }
 
 function waysToPeers(plan: BgpPlan): KernelState {

@@ -21,8 +21,12 @@ export async function checkAgentModes(name: string, tunnels: Tunnels, modes: rea
   await checkTraffic(cluster, tunnels, 'Never');
   for (const mode of [...modes, 'Never'] as const) {
     const asking = askAlways(cluster);
-    for (const family of [4, 6] as const) cluster.setPool(family, poolModes(family, mode));
-    await checkTraffic(cluster, tunnels, mode);
+    try {
+      for (const family of [4, 6] as const) cluster.setPool(family, poolModes(family, mode));
+      await checkTraffic(cluster, tunnels, mode);
+    } finally {
+      await asking();
+    }
     const { longestMs, asked } = await asking();
     assert.ok(asked > 0);
     assert.ok(longestMs < 2500, `${mode}: pods were cut off for ${longestMs.toFixed(0)} ms`);
