@@ -76,7 +76,7 @@ test('pods of a flannel node and of ours reach each other', limits, async () => 
       while (running) {
         const outcome = await ours.pod.outcome(flannel.podAddresses.v4, 53, {
           protocol: 'udp',
-          timeoutMs: 500,
+          timeoutMs: 3000,
         });
         if (outcome !== 'n2') lost.push(outcome);
       }
