@@ -186,9 +186,9 @@ export class DesiredIndex {
 
   #claim(kind: Kind, key: string, room: string, object: ObjectTypes[Kind]): void {
     const all = this.#claims.get(kind)!;
-    const claims = (all.get(key) ?? []).filter(claim => claim.room !== room);
-    claims.push({ room, object });
-    claims.sort((a, b) => this.#order.indexOf(a.room) - this.#order.indexOf(b.room));
+    const others = all.get(key)?.filter(claim => claim.room !== room) ?? [];
+    const claims = [...others, { room, object }];
+    if (others.length > 0) claims.sort((a, b) => this.#order.indexOf(a.room) - this.#order.indexOf(b.room));
     all.set(key, claims);
     this.#settle(kind, key, claims);
   }
@@ -205,11 +205,7 @@ export class DesiredIndex {
     const map = this.objects[kind] as Map<string, ObjectTypes[Kind]>;
     const before = map.get(key);
     const [first] = claims;
-    const name = `${kind} ${key}`;
-    this.#conflicts.delete(name);
-    const other = claims.find(claim => !isAsWanted(kind, first!.object as never, claim.object as never));
-    if (first !== undefined && other !== undefined)
-      this.#conflicts.set(name, { kind, key, winner: first.room, loser: other.room });
+    if (this.#conflicts.size > 0 || claims.length > 1) this.#findConflict(kind, key, claims);
     if (before === first?.object) return;
     if (before !== undefined) this.#count(kind, before, -1);
     if (first === undefined) map.delete(key);
@@ -224,6 +220,14 @@ export class DesiredIndex {
       this.#dirty.set(kind, keys);
     }
     keys.add(key);
+  }
+
+  #findConflict(kind: Kind, key: string, claims: readonly Claim[]): void {
+    const [first, ...others] = claims;
+    const name = `${kind} ${key}`;
+    const other = others.find(claim => !isAsWanted(kind, first!.object as never, claim.object as never));
+    if (first === undefined || other === undefined) this.#conflicts.delete(name);
+    else this.#conflicts.set(name, { kind, key, winner: first.room, loser: other.room });
   }
 
   #count(kind: Kind, object: ObjectTypes[Kind], by: number): void {
