@@ -162,6 +162,7 @@ async function theirs(field: Field): Promise<LatencyRow[]> {
       objects: all,
       nodeAddress: NODE.client,
       clusterCidr: '10.128.0.0/9',
+      timeoutMs: 300_000,
     });
     try {
       rows.push(

@@ -15,6 +15,10 @@ const API_PORT = 6443;
 const POLL_MS = 2;
 /** Without a change for so long it has done all that it was told. */
 const QUIET_MS = 1500;
+/** A chain has a head and an end beside its rules; an endpoint has a chain of two and a rule that leads to it. */
+const CHAIN_ENTRIES = 2;
+const ENDPOINT_ENTRIES = CHAIN_ENTRIES + 3;
+const MOST_CHANGES = 10;
 
 /** False when the real kube-proxy can be run here, else why not. */
 export const WITHOUT_REAL_KUBE_PROXY: string | false = skipWithout('kube-proxy');
@@ -36,10 +40,15 @@ export class RealKubeProxy {
   readonly #process: KubeProxyProcess;
   readonly #iptables: Iptables;
   readonly #timeoutMs: number;
+  /** So many entries at least has table nat when it is done. */
+  readonly #entries: number;
 
   private constructor(options: RealKubeProxyOptions) {
     const { namespace, directory, objects, nodeAddress, clusterCidr, timeoutMs = 120_000 } = options;
     this.#timeoutMs = timeoutMs;
+    // Before the first change; a change takes away one endpoint at most.
+    this.#entries =
+      objects.reduce((sum, [, slice]) => sum + entriesOf(slice), 0) - MOST_CHANGES * ENDPOINT_ENTRIES;
     this.#api = new StaticApi(namespace, { port: API_PORT, nodeAddress });
     this.#api.put(...objects);
     const kubeconfig = join(directory, `${namespace.name}.conf`);
@@ -66,7 +75,7 @@ export class RealKubeProxy {
     const from = performance.now();
     made.#process.start();
     try {
-      await eventually('a first sync', () => made.#hasSynced(), made.#timeoutMs);
+      await eventually('all rules', () => made.#isComplete(), made.#timeoutMs);
       made.coldMs = (await made.#quiet()) - from;
     } catch (error) {
       await made.stop();
@@ -96,16 +105,11 @@ export class RealKubeProxy {
   }
 
   /**
-   * Its /healthz says yes before it has done anything, and its first sync may know a part of the Services only: whether it
-   * has synced since it was last told something.
+   * Its /healthz says yes before it has done anything, and its first sync may know a part of the Services only, which its
+   * metrics do not tell: what counts is the size of the table.
    */
-  async #hasSynced(): Promise<boolean> {
-    const { body } = await this.#process.get(10249, '/metrics');
-    const seconds = (name: string): number =>
-      Number(
-        new RegExp(`^kubeproxy_sync_proxy_rules_${name}_timestamp_seconds (\\S+)`, 'm').exec(body)?.[1] ?? 0,
-      );
-    return seconds('last') > 0 && seconds('last') >= seconds('last_queued');
+  #isComplete(): boolean {
+    return Number.parseInt(this.#fingerprint() ?? '0', 10) >= this.#entries;
   }
 
   #fingerprint(): string | undefined {
@@ -122,9 +126,14 @@ export class RealKubeProxy {
       if (now !== last) since = performance.now();
       last = now;
       if (performance.now() - since < QUIET_MS) continue;
-      if (await this.#hasSynced()) return since;
+      if (this.#isComplete()) return since;
     }
   }
+}
+
+/** Of one Service with a cluster IP: two rules of KUBE-SERVICES, its chain, and its endpoints. */
+function entriesOf({ endpoints }: EndpointSlice): number {
+  return 2 + CHAIN_ENTRIES + endpoints.length * ENDPOINT_ENTRIES;
 }
 
 function kubeconfigOf(server: string): object {
