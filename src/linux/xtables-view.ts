@@ -36,6 +36,7 @@ export class XtablesView {
   readonly #table: XtTable | undefined;
   readonly #encoder: RuleEncoder | undefined;
   readonly #digests: RuleDigests;
+  #indexes: Map<string, number> | undefined;
 
   /** Without a table: one that was never used. */
   constructor(digests: RuleDigests, read?: { table: XtTable; encoder: RuleEncoder }) {
@@ -51,7 +52,13 @@ export class XtablesView {
 
   /** -1 for a chain that is not there. */
   indexOf(chain: string): number {
-    return this.#table?.indexOf(chain) ?? -1;
+    if (this.#indexes === undefined) {
+      // Everybody who asks asks for all of them: cheaper than to search 60,000 names each time.
+      this.#indexes = new Map();
+      const names = this.#table?.columns.names ?? [];
+      for (let i = 0; i < names.length; i++) this.#indexes.set(names[i]!, i);
+    }
+    return this.#indexes.get(chain) ?? -1;
   }
 
   nameOf(index: number): string {
