@@ -4,7 +4,7 @@
 import type { PeerConfig } from '../../../routing/bgp/session/peer-config.ts';
 
 /** Longer than all nodes need to see the same objects and to tell each other what follows. */
-const LINGER_MS = 3000;
+const LINGER_MS = 10_000;
 
 export class LingeringPeers {
   #before: readonly PeerConfig[] = [];
