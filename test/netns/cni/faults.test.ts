@@ -29,7 +29,10 @@ const list = (): Record<string, unknown>[] => {
     ranges: [[{ subnet: '10.66.0.0/24' }], [{ subnet: 'fd66::/64' }]],
   };
   return [
-    { ...common, type: 'bridge', bridge: 'br0', isDefaultGateway: true, ipMasq: true, ipam },
+    {
+      ...{ ...common, type: 'bridge', bridge: 'br0', isDefaultGateway: true, ipMasq: true },
+      ...{ macspoofchk: true, ipam },
+    },
     {
       ...common,
       type: 'portmap',
