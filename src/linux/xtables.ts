@@ -53,6 +53,8 @@ export interface XtablesPlace {
   netns?: Netns;
   /** What iptables locks: XTABLES_LOCKFILE of our environment, else /run/xtables.lock, unless told. */
   lockFile?: string;
+  /** How long to wait for it; 10 s unless told. */
+  lockWaitMs?: number;
   /** Makes the second and later times cheaper; one for one namespace. */
   cache?: XtablesCache;
 }
@@ -224,13 +226,14 @@ async function readInto({ cache }: XtablesPlace, socket: XtablesSocket, table: s
 
 async function takeLock(place: XtablesPlace): Promise<FileLock> {
   const path = place.lockFile ?? process.env.XTABLES_LOCKFILE ?? DEFAULT_LOCK_FILE;
+  const waitMs = place.lockWaitMs ?? LOCK_WAIT_SECONDS * 1000;
   try {
-    return await FileLock.acquire(path, AbortSignal.timeout(LOCK_WAIT_SECONDS * 1000));
+    return await FileLock.acquire(path, AbortSignal.timeout(waitMs));
   } catch (error) {
     if (!hasCode(error, 'LOCK_TIMEOUT')) throw error;
     throw new PodwireError(
       'LOCK_TIMEOUT',
-      `another program has held the xtables lock ${path} for ${LOCK_WAIT_SECONDS} seconds`,
+      `another program has held the xtables lock ${path} for ${waitMs / 1000} seconds`,
       { cause: error },
     );
   }

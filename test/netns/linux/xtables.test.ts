@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { isSameRule } from '../../../src/codec/xtables/edit.ts';
+import { FileLock } from '../../../src/linux/file-lock.ts';
+import { Iptables } from '../../../src/linux/iptables.ts';
 import { editXtables, encoderFor, readXtables, type XtablesEditor } from '../../../src/linux/xtables.ts';
 import { FOREIGN_RULES, RULE_SETS } from '../../harness/iptables-rules.ts';
 import { type LabNamespace, NetnsLab, SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
@@ -185,6 +187,44 @@ describe('legacy iptables tables', { skip: SKIP_UNLESS_ROOT }, () => {
     const saved = await save(host, 4);
     for (const n of numbers)
       for (const net of [0, 1]) assert.match(saved, new RegExp(`-s 10\\.0\\.${net}\\.${n}/32 -j ACCEPT`));
+  });
+
+  test('a lock that somebody keeps is an error that names it', async () => {
+    const host = fresh();
+    const lockFile = join(lab.directory, 'kept.lock');
+    using _kept = await FileLock.acquire(lockFile);
+    await assert.rejects(
+      editXtables({ netns: host.netns, lockFile, lockWaitMs: 50 }, 4, 'nat', editor =>
+        editor.ensureChain('MINE'),
+      ),
+      { code: 'LOCK_TIMEOUT', message: /another program .*kept\.lock for 0\.05 seconds/ },
+    );
+    assert.doesNotMatch(await save(host, 4), /MINE/);
+  });
+
+  test('what the kernel refuses, iptables explains; what iptables can do after all is told', async () => {
+    const host = fresh();
+    const fallbacks: string[] = [];
+    const iptables = new Iptables({
+      netns: host.netns,
+      backend: 'legacy',
+      lockDirectory: lab.directory,
+      onFallback: reason => fallbacks.push(reason),
+    });
+    const add = (rule: string): Promise<void> =>
+      iptables.change(4, { table: 'nat', commands: [{ kind: 'add', chain: 'OUTPUT', rule }] });
+    await assert.rejects(add('-j MASQUERADE'), { code: 'IPTABLES', message: /line/ });
+    await assert.rejects(add('-j NOWHERE'), { code: 'IPTABLES', message: /-A OUTPUT -j NOWHERE/ });
+    assert.deepEqual(fallbacks, []);
+    await add('-j ACCEPT');
+    assert.equal(iptables.writesNatively(4, 'nat'), true);
+    await add('-m limit --limit 5/min -j ACCEPT');
+    assert.equal(iptables.writesNatively(4, 'nat'), false);
+    assert.deepEqual(fallbacks, ['-m limit (rule -A OUTPUT -m limit --limit 5/min -j ACCEPT)']);
+    assert.match(
+      await save(host, 4),
+      /-A OUTPUT -j ACCEPT\n-A OUTPUT -m limit --limit 5\/min -j ACCEPT\nCOMMIT/,
+    );
   });
 
   test('an edit that changes nothing writes nothing, and copies of a rule are all removed', async () => {
