@@ -67,9 +67,10 @@ export interface ResolvedPort {
   readonly externalRefusal?: Refusal;
 }
 
-/** True when the port can be reached from outside the cluster at all. */
+/** True when the port can be reached from outside the cluster at all: source ranges may leave nobody at its load balancer. */
 export function isExternallyAccessible(port: ServicePort): boolean {
-  return port.nodePort !== 0 || port.externalIps.length > 0 || port.loadBalancerIps.length > 0;
+  const balanced = port.loadBalancerIps.length > 0 && port.sourceRanges?.length !== 0;
+  return port.nodePort !== 0 || port.externalIps.length > 0 || balanced;
 }
 
 /** `10.0.0.1:80`, `[fd00::1]:80`: Go's net.JoinHostPort, which the chain hashes are made of. */

@@ -195,6 +195,22 @@ const arbitraryService = fc
     slice(`ns/s${n}`, endpoints, [{ port: 8080, protocol }]),
   ]);
 
+test('source ranges that let nobody in, policy Local: no chain that nothing leads to', () => {
+  const options = {
+    type: 'LoadBalancer',
+    clusterIP: '172.30.0.1',
+    ports: [{ port: 80 }],
+    externalTrafficPolicy: 'Local',
+    loadBalancer: [{ ip: '192.168.9.3' }],
+    loadBalancerSourceRanges: ['rubbish'],
+  };
+  const objects: [Service, EndpointSlice] = [
+    service('ns/s1', options),
+    slice('ns/s1', [endpoint('10.1.0.1', { node: 'here' })], [{ port: 8080 }]),
+  ];
+  assertConsistent(plan([objects], CONFIG));
+});
+
 test('whatever the objects, the plan is consistent: no jump into the void, no chain unreached', () => {
   const config = fc.record({
     masqueradeAll: fc.boolean(),
