@@ -1,8 +1,10 @@
 // Gives back what nobody uses any more in this node's blocks: addresses whose pods are gone (a DEL that never came), and
-// blocks that stay empty, all but one of each family. What is found must be found twice (routing/ipam/garbage.ts).
-
+// blocks that stay empty, all but one of each family. Blocks of nodes that no longer exist are collected as well, all of
+// them, each round by another node, so that none does everybody's work and none is waited for. What is found must be found
+// twice (routing/ipam/garbage.ts).
+import { createHash } from 'node:crypto';
 import { cidrName } from '../../../routing/bgp/calico/names.ts';
-import { release } from '../../../routing/ipam/block.ts';
+import { type BlockSpec, release } from '../../../routing/ipam/block.ts';
 import { releaseBlock } from '../../../routing/ipam/claim.ts';
 import { GarbageDetector, type GarbageFound } from '../../../routing/ipam/garbage.ts';
 import { decrementHandle } from '../../../routing/ipam/handles.ts';
@@ -51,15 +53,28 @@ export class IpamGarbageCollector {
 
   async collect(nowMs = Date.now()): Promise<void> {
     const { store, nodeName, pods, nodes } = this.#options;
-    const blocks = (await store.blocks.list()).filter(({ spec }) => spec.affinity === `host:${nodeName}`);
+    const known = nodes();
+    // A list without ourselves is not one to call others gone by.
+    const isGone = (node: string): boolean => known.has(nodeName) && !known.has(node);
+    const blocks = (await store.blocks.list()).filter(({ spec }) => {
+      const owner = ownerOf(spec);
+      return owner !== undefined && (owner === nodeName || isGone(owner));
+    });
+    const owners = new Map(blocks.map(({ spec }) => [spec.cidr, ownerOf(spec) ?? nodeName]));
+    const round = Math.floor(nowMs / (this.#options.intervalMs ?? INTERVAL_MS));
+    const isMine = (block: string): boolean => {
+      const owner = owners.get(block) ?? nodeName;
+      return owner === nodeName || chosen(owner, round, known) === nodeName;
+    };
     // Pods after blocks: an address given out in between belongs to a pod that is seen.
     const found = this.#detector.observe({
       nowMs,
       blocks,
       pods: addressesOf(await pods()),
-      nodes: nodes(),
+      nodes: known,
     });
     for (const { block, handle, release: freed } of found.releases) {
+      if (!isMine(block)) continue;
       const name = cidrName(block);
       const stored = await store.blocks.get(name);
       const next = stored && release(stored.spec, [freed], new Date(nowMs));
@@ -68,14 +83,30 @@ export class IpamGarbageCollector {
       if (handle !== '') await decrementHandle(store, handle, block, 1);
       this.#options.log.info({ block, handle, ordinal: freed.ordinal }, 'a leaked address was given back');
     }
+    const own = (block: string): boolean => owners.get(block) === nodeName;
     for (const block of spare(
-      found.emptyBlocks,
-      blocks.map(({ spec }) => spec.cidr),
+      found.emptyBlocks.filter(({ block }) => own(block)),
+      blocks.map(({ spec }) => spec.cidr).filter(own),
     )) {
       await releaseBlock(store, nodeName, block);
       this.#options.log.info({ block }, 'an empty block was given up');
     }
+    for (const { block, node } of found.emptyBlocks) {
+      if (own(block) || !isMine(block)) continue;
+      await releaseBlock(store, node, block);
+      this.#options.log.info({ block, node }, 'the empty block of a node that is gone was given up');
+    }
   }
+}
+
+function ownerOf({ affinity }: BlockSpec): string | undefined {
+  return affinity?.startsWith('host:') === true ? affinity.slice('host:'.length) : undefined;
+}
+
+/** The node that collects for one that is gone: every node finds the same one, and another one each round. */
+function chosen(gone: string, round: number, nodes: ReadonlySet<string>): string | undefined {
+  const start = createHash('sha256').update(gone).digest().readUInt32BE(0);
+  return [...nodes].toSorted()[(start + round) % nodes.size];
 }
 
 function addressesOf(pods: readonly Stored<Pod>[]): Map<string, ReadonlySet<string>> {

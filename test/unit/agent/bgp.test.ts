@@ -152,3 +152,34 @@ test('garbage: the address of a pod that is gone comes back at the second look, 
   assert.deepEqual(await handles(), ['podwire.here']);
   assert.equal(await store.handles.get('podwire.gone'), undefined);
 });
+
+test('garbage: blocks of a node that is gone are given up by the others, one of them at a time', async () => {
+  const { store, addresses } = node();
+  await addresses.assign({
+    handle: 'podwire.left',
+    family: 4,
+    attributes: { namespace: 'default', pod: 'left' },
+  });
+  const collectorOf = (nodeName: string, nodes: string[]) =>
+    new IpamGarbageCollector({
+      nodeName,
+      store,
+      pods: async () => [],
+      nodes: () => new Set(nodes),
+      log: silentLogger(),
+      intervalMs: 1000,
+      graceMs: 1000,
+    });
+  const unsure = collectorOf('n4', []);
+  for (const nowMs of [0, 2000, 4000, 6000]) await unsure.collect(nowMs);
+  assert.equal((await store.blocks.list()).length, 1, 'who knows no node calls none gone');
+  const still = collectorOf('n2', ['n1', 'n2', 'n3']);
+  for (const nowMs of [0, 2000, 4000, 6000]) await still.collect(nowMs);
+  assert.equal((await store.blocks.list()).length, 1, 'the node is there');
+  const others = ['n2', 'n3'].map(name => collectorOf(name, ['n2', 'n3']));
+  for (let nowMs = 0; nowMs <= 10_000; nowMs += 1000)
+    await Promise.all(others.map(collector => collector.collect(nowMs)));
+  assert.deepEqual(await store.blocks.list(), []);
+  assert.deepEqual(await store.affinities.list(), []);
+  assert.equal(await store.handles.get('podwire.left'), undefined);
+});
