@@ -141,7 +141,7 @@ export function draw(rows: readonly Row[]): string {
       );
     parts.push(text(PLOT.right + 28, level + 4, label));
   }
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${SIZE.width} ${SIZE.height}" width="${SIZE.width}" height="${SIZE.height}" font-family="sans-serif" font-size="12" fill="#222222">\n${parts.join('\n')}\n</svg>\n`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${SIZE.width} ${SIZE.height}" width="${SIZE.width}" height="${SIZE.height}" font-family="sans-serif" font-size="12" fill="#222222">\n<title>First-packet latency by number of Services, a line a mode</title>\n${parts.join('\n')}\n</svg>\n`;
 }
 
 if (import.meta.main) {
