@@ -8,7 +8,8 @@ import { Iptables } from '../../src/linux/iptables.ts';
 import { changeNftTable } from '../../src/linux/iptables-nft.ts';
 import type { Netns } from '../../src/linux/netns.ts';
 import { Nftables } from '../../src/linux/nftables.ts';
-import { changeTable, readXtables, type XtablesPlace, XtablesSocket } from '../../src/linux/xtables.ts';
+import { changeTable, readXtables, type XtablesPlace } from '../../src/linux/xtables.ts';
+import { XtablesSocket } from '../../src/linux/xtables-socket.ts';
 import type { Call } from '../runtime/plugin.ts';
 import { type IptablesFamily, IptablesTable } from './table.ts';
 

@@ -20,15 +20,8 @@ import {
 import { errorMessage, KernelError, PodwireError } from '../lib/errors.ts';
 import { type RunResult, run } from './exec.ts';
 import type { Netns } from './netns.ts';
-import {
-  changeTable,
-  encoderFor,
-  LOCK_WAIT_SECONDS,
-  readXtables,
-  XtablesCache,
-  type XtablesPlace,
-  XtablesSocket,
-} from './xtables.ts';
+import { changeTable, LOCK_WAIT_SECONDS, readXtables, type XtablesPlace } from './xtables.ts';
+import { encoderFor, XtablesCache, XtablesSocket } from './xtables-socket.ts';
 import { RuleDigests, XtablesView } from './xtables-view.ts';
 
 export type IptablesBackend = 'legacy' | 'nft';

@@ -6,7 +6,8 @@ import { after, before, describe, test } from 'node:test';
 import { isSameRule } from '../../../src/codec/xtables/edit.ts';
 import { FileLock } from '../../../src/linux/file-lock.ts';
 import { Iptables } from '../../../src/linux/iptables.ts';
-import { editXtables, encoderFor, readXtables, type XtablesEditor } from '../../../src/linux/xtables.ts';
+import { editXtables, readXtables, type XtablesEditor } from '../../../src/linux/xtables.ts';
+import { encoderFor } from '../../../src/linux/xtables-socket.ts';
 import { FOREIGN_RULES, RULE_SETS } from '../../harness/iptables-rules.ts';
 import { type LabNamespace, NetnsLab, SKIP_UNLESS_ROOT } from '../../harness/netns-lab.ts';
 
