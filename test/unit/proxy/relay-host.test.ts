@@ -16,6 +16,7 @@ import {
   parseRequest,
 } from '../../../proxy/backend/userspace/apply/host-protocol.ts';
 import { RelayHost } from '../../../proxy/backend/userspace/apply/host-server.ts';
+import { HostedRelay } from '../../../proxy/backend/userspace/apply/hosted-relay.ts';
 import { Relay } from '../../../proxy/backend/userspace/apply/relay.ts';
 import type { ServiceListener } from '../../../proxy/backend/userspace/apply/relay-service.ts';
 import { hasCode } from '../../../src/lib/errors.ts';
@@ -107,7 +108,7 @@ test('requests: what is none is refused, and why', () => {
     [{ ...open, key: 'k'.repeat(5000) }, /key/],
     [{ ...open, listener: { ...listener(), protocol: 'SCTP' } }, /protocol/],
     [{ ...open, listener: { ...listener(), address: 'host' } }, /address/],
-    [{ ...open, listener: { ...listener(), affinityMs: 0.5 } }, /affinityMs/],
+    [{ ...open, listener: { ...listener(), affinityMs: -1 } }, /affinityMs/],
     [{ ...open, listener: { ...listener(), endpoints: {} } }, /endpoints/],
     [{ ...open, listener: { ...listener(), endpoints: [{ ip: HOST, port: 0 }] } }, /port/],
     [{ ...open, listener: { ...listener(), portRange: { first: 9, last: 5 } } }, /portRange.last/],
@@ -164,6 +165,11 @@ test('another kind of listener under a key has a port of its own', async () => {
   const taken = { first: port, last: port };
   const blocker = net.createServer().listen(port, HOST);
   await once(blocker, 'listening');
+  await assert.rejects(host.listen('wrong', listener({ endpoints: [{ ip: 'x', port: 1 }] })), {
+    code: 'MISUNDERSTOOD',
+  });
+  const many = Array.from({ length: 300_000 }, () => ({ ip: HOST, port: 65_000 }));
+  await assert.rejects(host.listen('long', listener({ endpoints: many })), { code: 'TOO_LONG' });
   await assert.rejects(host.listen('ranged', listener({ portRange: taken })), { code: 'PORTS_EXHAUSTED' });
   blocker.close();
   host.close();
@@ -242,4 +248,39 @@ test('a directory that is none of ours is refused', async () => {
   writeFileSync(directory, '');
   const host = new RelayHost({ directory, build: 'one', lingerMs: 0 });
   await assert.rejects(host.run());
+});
+
+test('a host of another build leaves to one of ours; its connections go on; a dead one is replaced', async () => {
+  const directory = join(root, 'builds');
+  const ends: string[] = [];
+  const daemon = (build: string): HostedRelay =>
+    new HostedRelay({ host: { directory, build }, onLost: end => ends.push(`${build} ${end}`) });
+  try {
+    const old = daemon('old');
+    assert.deepEqual(await old.retain(), [], 'nothing was opened, no host is started');
+    assert.equal(existsSync(directory), false);
+    const port = await old.open('web', listener());
+    const socket = await reaches(port);
+    socket.on('error', () => {});
+    old.leave();
+    const next = daemon('new');
+    const other = await next.open('web', listener());
+    assert.notEqual(other, port);
+    assert.deepEqual(await next.retain(), []);
+    await echoes(socket, 'by the old one');
+    (await reaches(other)).destroy();
+    (await reaches(port)).destroy();
+    const again = daemon('new');
+    assert.equal(await again.open('web', listener()), other);
+    while (ends.length === 0) await sleep(5);
+    assert.deepEqual(await endRelayHosts(directory, 'stop'), []);
+    while (ends.length === 1) await sleep(5);
+    assert.deepEqual(ends, ['new replaced', 'new lost']);
+    (await reaches(await again.open('web', listener()))).destroy();
+    again.leave();
+    next.leave();
+    socket.destroy();
+  } finally {
+    await endRelayHosts(directory, 'stop');
+  }
 });

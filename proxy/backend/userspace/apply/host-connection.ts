@@ -3,6 +3,7 @@
 import { connect, type Socket } from 'node:net';
 import { errorMessage, PodwireError } from '../../../../src/lib/errors.ts';
 import {
+  asListener,
   encodeLine,
   HOST_PROTOCOL,
   type HostReply,
@@ -77,8 +78,10 @@ export class HostConnection {
     return promise.finally(() => clearTimeout(timer));
   }
 
-  /** EADDRINUSE and the like as codes of the error; RELAY_LOST when the host is gone. */
-  async listen(key: string, listener: ServiceListener): Promise<number> {
+  /** PORTS_EXHAUSTED and the like as codes of the error; RELAY_LOST when the host is gone. */
+  async listen(key: string, wanted: ServiceListener): Promise<number> {
+    // A mistake costs this one, not the connection.
+    const listener = asListener(wanted);
     const answer = await this.#ask(id => ({ op: 'open', id, key, listener }));
     return answer.op === 'opened' ? answer.port : 0;
   }
@@ -89,13 +92,7 @@ export class HostConnection {
   }
 
   tell(request: HostRequest): void {
-    if (this.#ended) return;
-    // Many requests of one turn go out together.
-    if (this.#socket.writableCorked === 0) {
-      this.#socket.cork();
-      setImmediate(() => this.#socket.uncork());
-    }
-    this.#socket.write(encodeLine(request));
+    if (!this.#ended) this.#write(encodeLine(request));
   }
 
   /** What was told still goes out. */
@@ -107,13 +104,23 @@ export class HostConnection {
     this.#end();
   }
 
+  #write(line: string): void {
+    // Many requests of one turn go out together.
+    if (this.#socket.writableCorked === 0) {
+      this.#socket.cork();
+      setImmediate(() => this.#socket.uncork());
+    }
+    this.#socket.write(line);
+  }
+
   #ask(make: (id: number) => HostRequest): Promise<Answer> {
     if (this.#ended) return Promise.reject(lost());
     const id = this.#nextId++;
+    const line = encodeLine(make(id));
     const waiting = Promise.withResolvers<Answer>();
     this.#waiting.set(id, waiting);
     this.#watch ??= setTimeout(() => this.#socket.destroy(), PATIENCE_MS);
-    this.tell(make(id));
+    this.#write(line);
     return waiting.promise;
   }
 

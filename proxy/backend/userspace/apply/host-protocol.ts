@@ -32,8 +32,12 @@ export type HostReply =
   | { op: 'replaced' }
   | { op: 'misunderstood'; message: string };
 
+/** TOO_LONG when the other side would not read it. */
 export function encodeLine(message: HostRequest | HostReply): string {
-  return `${JSON.stringify(message)}\n`;
+  const line = JSON.stringify(message);
+  if (Buffer.byteLength(line) > MAX_LINE_BYTES)
+    throw new PodwireError('TOO_LONG', `${message.op}: more than ${MAX_LINE_BYTES} bytes`);
+  return `${line}\n`;
 }
 
 /** Cuts a stream into lines; TOO_LONG when one has no end. */
@@ -80,6 +84,11 @@ function asNumber(value: unknown, what: string, least: number, most: number): nu
   return value;
 }
 
+function asMilliseconds(value: unknown, what: string): number {
+  if (typeof value !== 'number' || !(value >= 0)) throw misunderstood(`${what} is no time`);
+  return value;
+}
+
 function asKey(value: unknown): string {
   if (typeof value !== 'string' || value === '' || value.length > MAX_KEY_LENGTH)
     throw misunderstood(`key is no text of 1 to ${MAX_KEY_LENGTH} characters`);
@@ -92,7 +101,8 @@ function asAddress(value: unknown, what: string): string {
   return value;
 }
 
-function asEndpoints(value: unknown): SocketAddress[] {
+/** MISUNDERSTOOD when a host would not take them. */
+export function asEndpoints(value: unknown): SocketAddress[] {
   if (!Array.isArray(value)) throw misunderstood('endpoints is no list');
   return value.map(one => {
     const { ip, port } = asObject(one, 'endpoint');
@@ -100,14 +110,15 @@ function asEndpoints(value: unknown): SocketAddress[] {
   });
 }
 
-function asListener(value: unknown): ServiceListener {
+/** MISUNDERSTOOD when a host would not take it. */
+export function asListener(value: unknown): ServiceListener {
   const { protocol, address, portRange, affinityMs, udpIdleMs, endpoints } = asObject(value, 'listener');
   if (protocol !== 'TCP' && protocol !== 'UDP') throw misunderstood('protocol is neither TCP nor UDP');
   const listener: ServiceListener = {
     protocol,
     address: asAddress(address, 'address'),
-    affinityMs: asNumber(affinityMs, 'affinityMs', 0, Number.MAX_SAFE_INTEGER),
-    udpIdleMs: asNumber(udpIdleMs, 'udpIdleMs', 0, Number.MAX_SAFE_INTEGER),
+    affinityMs: asMilliseconds(affinityMs, 'affinityMs'),
+    udpIdleMs: asMilliseconds(udpIdleMs, 'udpIdleMs'),
     endpoints: asEndpoints(endpoints),
   };
   if (portRange === undefined) return listener;

@@ -13,6 +13,7 @@ import type { Netns } from '../../../../src/linux/netns.ts';
 import type { Logger } from '../../../../src/observe/log.ts';
 import { type ConnectionEnd, HostConnection } from './host-connection.ts';
 import { servingSocket } from './host-directory.ts';
+import { asEndpoints } from './host-protocol.ts';
 import { type RelayStats, STATS } from './messages.ts';
 import type { ClosedPort, RelayService, ServiceListener, SocketAddress } from './relay-service.ts';
 
@@ -77,7 +78,7 @@ export class HostedRelay implements RelayService {
   }
 
   setEndpoints(key: string, endpoints: readonly SocketAddress[]): void {
-    this.#connection?.tell({ op: 'endpoints', key, endpoints: [...endpoints] });
+    this.#connection?.tell({ op: 'endpoints', key, endpoints: asEndpoints(endpoints) });
   }
 
   close(key: string): void {
