@@ -9,6 +9,7 @@ import type { Netns } from '../src/linux/netns.ts';
 import { Nftables } from '../src/linux/nftables.ts';
 import type { Logger } from '../src/observe/log.ts';
 import { TABLE } from './backend/nftables/plan/names.ts';
+import { endRelayHosts } from './backend/userspace/apply/host-directory.ts';
 
 export type ProxyMode = 'iptables' | 'nftables' | 'userspace';
 
@@ -39,6 +40,8 @@ export interface CleanupOptions {
   lockDirectory?: string;
   /** The mode that goes on; none means that everything goes. */
   keep?: ProxyMode;
+  /** Where the userspace mode's relay hosts are: those end too, after a change of mode with their last connection. */
+  relayDirectory?: string;
   log: Logger;
 }
 
@@ -57,7 +60,9 @@ export async function cleanupRules(options: CleanupOptions): Promise<string[]> {
     } catch (error) {
       problems.push(`iptables-${backend}: ${errorMessage(error)}`);
     }
-  for (const problem of problems) options.log.warn({ problem }, 'rules of another mode stay');
+  if (options.relayDirectory !== undefined && options.keep !== 'userspace')
+    problems.push(...(await endRelayHosts(options.relayDirectory, options.keep ? 'drain' : 'stop')));
+  for (const problem of problems) options.log.warn({ problem }, 'something of another mode stays');
   return problems;
 }
 

@@ -13,6 +13,7 @@ import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig } from './backend/iptables
 import type { NftRepair } from './backend/nftables/apply/keeper.ts';
 import { NftablesBackend } from './backend/nftables/backend.ts';
 import { DEFAULT_NFTABLES_CONFIG, type NftablesConfig } from './backend/nftables/plan/config.ts';
+import type { RelayHostChoice } from './backend/userspace/apply/hosted-relay.ts';
 import {
   DEFAULT_USERSPACE_CONFIG,
   UserspaceBackend,
@@ -49,6 +50,8 @@ export interface ServiceProxyOptions {
   /** What is not said here is taken from `iptables`, as far as both modes know it. */
   nftables?: Partial<NftablesConfig>;
   userspace?: Partial<UserspaceConfig>;
+  /** userspace mode: the relay in a process of its own, that outlives this one. */
+  relayHost?: RelayHostChoice;
   /** Where the nftables mode writes and the userspace mode listens; the process's own unless told. */
   netns?: Netns;
   /** nftables mode: how often everything is compared with the kernel; every minute unless told. */
@@ -69,12 +72,17 @@ export interface ServiceProxyOptions {
   log?: Logger;
 }
 
-function createBackend(options: ServiceProxyOptions, families: readonly Family[]): ProxyBackend {
+function createBackend(
+  options: ServiceProxyOptions,
+  families: readonly Family[],
+  syncAgain: () => void,
+): ProxyBackend {
   const iptables = { ...DEFAULT_IPTABLES_CONFIG, ...options.iptables };
   if (options.mode === 'userspace')
     return new UserspaceBackend({
       ...options,
       families,
+      onRelayLost: syncAgain,
       config: {
         ...DEFAULT_USERSPACE_CONFIG,
         // On one address each, so that answers of UDP come from the address that was asked.
@@ -120,7 +128,7 @@ export class ServiceProxy {
     const families = options.families ?? [4, 6];
     this.#model = options.model ?? new ServiceModel({ name: options.nodeName });
     this.#model.startAnew(families);
-    this.#backend = createBackend(options, families);
+    this.#backend = createBackend(options, families, () => this.#syncAgain());
     this.#limiter = new SyncLimiter(() => this.#sync(), options.minSyncPeriodMs);
   }
 
@@ -266,6 +274,11 @@ export class ServiceProxy {
   /** The model may have changes. */
   changed(): void {
     if (this.#haveServices && this.#haveSlices && this.#pending) this.#limiter.request();
+  }
+
+  #syncAgain(): void {
+    this.#full = true;
+    this.changed();
   }
 
   async #sync(): Promise<void> {

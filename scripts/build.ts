@@ -27,10 +27,11 @@ const PROGRAMS: Record<string, string> = {
   flanneld: 'src/cmd/flanneld.ts',
 };
 
-/** Bundles that other programs start: the launcher's fallback, and worker threads under the names their makers use. */
+/** Bundles that other programs start: the launcher's fallback, the relay's host, and worker threads under the names their makers use. */
 const PARTS: Record<string, string> = {
   cni: 'cni/runtime/main.ts',
   'sqlite-writer': 'src/store/sqlite-writer.ts',
+  'relay-host': 'proxy/backend/userspace/apply/relay-host.ts',
   'relay-worker': 'proxy/backend/userspace/apply/relay-worker.ts',
 };
 

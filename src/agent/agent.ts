@@ -9,6 +9,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PLUGINS } from '../../cni/plugins.ts';
 import { CniServer } from '../../cni/runtime/server.ts';
+import { endRelayHosts } from '../../proxy/backend/userspace/apply/host-directory.ts';
 import { ConntrackCleaner } from '../../proxy/conntrack-cleaner.ts';
 import { ServiceHealthServer } from '../../proxy/health/service-health.ts';
 import { ServiceProxy } from '../../proxy/proxy.ts';
@@ -61,9 +62,12 @@ export class Agent {
   readonly #dns: NodeDns;
   readonly #kubelet: Kubelet;
   readonly #admin: AdminServer;
+  readonly #relayDirectory: string;
+  #relayHostsToldToEnd = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    this.#relayDirectory = join(options.stateDirectory, 'relay');
     const families = [...new Set(options.clusterCidrs.map(familyOf))];
     mkdirSync(options.stateDirectory, { recursive: true, mode: 0o700 });
     this.#underlay = new UnderlayWatch({
@@ -134,6 +138,7 @@ export class Agent {
       families,
       mode: options.proxyMode,
       nftables: { serviceCidrs: options.serviceCidrs },
+      relayHost: { directory: this.#relayDirectory },
       onRepair: repairs => {
         this.#reports.rulesRepaired(repairs);
         for (const { what } of repairs) this.#proxyReport.repaired(what);
@@ -148,8 +153,7 @@ export class Agent {
       },
       setDesired: state => this.#reconciler.setDesired('proxy', state),
       settled: () => this.#reconciler.settled('proxy'),
-      // The userspace mode sees to the flows of its own listeners.
-      onSynced: () => (options.proxyMode === 'userspace' ? undefined : this.#cleanFlows()),
+      onSynced: () => this.#afterProxySync(),
       onHealthChecks: checks => this.#serviceHealth.sync(checks),
       onProblems: problems => this.#reports.serviceProblems(problems),
       log: createLogger({ component: 'proxy' }),
@@ -222,6 +226,18 @@ export class Agent {
     ]);
     await this.#reconciler.stop();
     await this.#client.close();
+  }
+
+  /** The userspace mode sees to the flows of its own listeners; in another mode what an earlier one left may end. */
+  #afterProxySync(): void {
+    if (this.#options.proxyMode === 'userspace') return;
+    this.#cleanFlows();
+    if (this.#relayHostsToldToEnd) return;
+    this.#relayHostsToldToEnd = true;
+    endRelayHosts(this.#relayDirectory, 'drain').then(
+      problems => problems.forEach(problem => void this.#log.warn(problem)),
+      error => this.#log.warn({ error }, 'relay hosts of userspace mode could not be told to end'),
+    );
   }
 
   /** UDP flows that conntrack still sends to endpoints that are gone. */

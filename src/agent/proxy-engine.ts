@@ -1,5 +1,6 @@
 // The part of the proxy daemon that one set of settings makes: service model, planner, kernel reconciler, health check
 // listeners. Stopping it leaves the rules where they are; another one adopts them.
+import { defaultHostDirectory } from '../../proxy/backend/userspace/apply/host-directory.ts';
 import { LocalhostNodePorts } from '../../proxy/backend/userspace/localhost-node-ports.ts';
 import { cleanupRules } from '../../proxy/cleanup.ts';
 import { ConntrackCleaner } from '../../proxy/conntrack-cleaner.ts';
@@ -67,6 +68,7 @@ export class ProxyEngine {
       iptables: settings.rules,
       nftables: { serviceCidrs: settings.serviceCidrs },
       userspace: settings.userspace,
+      relayHost: { directory: defaultHostDirectory() },
       verifyIntervalMs: settings.syncPeriodMs,
       onRepair: repairs => {
         for (const { what } of repairs) {
@@ -130,7 +132,7 @@ export class ProxyEngine {
     if (this.#othersRemoved) return;
     this.#othersRemoved = true;
     const { log, settings, onCleanupFailed } = this.#options;
-    cleanupRules({ keep: settings.mode, log }).then(
+    cleanupRules({ keep: settings.mode, relayDirectory: defaultHostDirectory(), log }).then(
       problems => problems.forEach(onCleanupFailed),
       error => {
         onCleanupFailed();

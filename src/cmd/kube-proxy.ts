@@ -116,11 +116,15 @@ async function serve(called: Called): Promise<void> {
 }
 
 async function cleanup(): Promise<void> {
-  const [{ cleanupRules }, { createLogger }] = await Promise.all([
+  const [{ cleanupRules }, { defaultHostDirectory }, { createLogger }] = await Promise.all([
     import('../../proxy/cleanup.ts'),
+    import('../../proxy/backend/userspace/apply/host-directory.ts'),
     import('../observe/log.ts'),
   ]);
-  const problems = await cleanupRules({ log: createLogger({ component: 'kube-proxy', level: 'warn' }) });
+  const problems = await cleanupRules({
+    relayDirectory: defaultHostDirectory(),
+    log: createLogger({ component: 'kube-proxy', level: 'warn' }),
+  });
   if (problems.length > 0) process.exitCode = 1;
 }
 

@@ -93,9 +93,12 @@ function findShimSockets(directory: string): string[] {
     .map(address => address.slice('unix://'.length));
 }
 
-/** The lab's own programs, without containers and their shims: what may be restarted without hurting a pod. */
+/** The lab's own programs, without containers, their shims and relay hosts: what may be restarted without hurting a pod. */
 export function componentProcesses(lab: Pick<LabSpec, 'directory'>): number[] {
   return findProcessesByEnv(LAB_MARKER, lab.directory).filter(
-    pid => pid !== process.pid && !readLines(`/proc/${pid}/comm`)[0]?.startsWith('containerd-shim'),
+    pid =>
+      pid !== process.pid &&
+      !readLines(`/proc/${pid}/comm`)[0]?.startsWith('containerd-shim') &&
+      !readLines(`/proc/${pid}/cmdline`)[0]?.includes('/relay-host.'),
   );
 }

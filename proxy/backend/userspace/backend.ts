@@ -1,14 +1,19 @@
 // The userspace mode: a listener of the relay for each frontend of a service port, and rules that lead there. Order
 // matters: a listener is there before the rule that names it, and goes after it.
 import type { KernelState } from '../../../src/kernel/state.ts';
-import { errorMessage, hasCode } from '../../../src/lib/errors.ts';
+import { errorMessage, PodwireError } from '../../../src/lib/errors.ts';
 import type { Netns } from '../../../src/linux/netns.ts';
 import type { Logger } from '../../../src/observe/log.ts';
 import { type Family, joinHostPort, type ResolvedPort } from '../../model/types.ts';
 import type { ProxyBackend } from '../backend.ts';
+import { HostedRelay, type RelayHostChoice } from './apply/hosted-relay.ts';
 import type { RelayStats } from './apply/messages.ts';
-import { PortAllocator } from './apply/port-allocator.ts';
-import { Relay, type RelayListener } from './apply/relay.ts';
+import {
+  type ClosedPort,
+  LocalRelay,
+  type RelayService,
+  type ServiceListener,
+} from './apply/relay-service.ts';
 import { removeStaleUdpFlows } from './apply/udp-flows.ts';
 import { type Frontend, frontendsOf } from './plan/frontends.ts';
 import { planUserspace, type Served, type UserspacePlanOptions } from './plan/plan.ts';
@@ -28,31 +33,33 @@ export const DEFAULT_USERSPACE_CONFIG: UserspaceConfig = {
   listen: { v4: '0.0.0.0', v6: '::' },
 };
 
-/** Longer than it takes to bring in the rules of another mode. */
-const LINGER_MS = 10_000;
-
 export interface UserspaceBackendOptions {
   families: readonly Family[];
   config: UserspaceConfig;
   netns?: Netns;
   setDesired: (state: KernelState) => void;
   settled?: () => Promise<void>;
+  /** The relay as a process of its own, that outlives this one; it runs in this one when absent. */
+  relayHost?: RelayHostChoice;
+  /** The relay has to be told everything anew: `sync` is to be called. */
+  onRelayLost?: () => void;
   log?: Logger;
 }
 
 interface Listening {
   frontend: Frontend;
-  listener: RelayListener;
+  /** The relay's name for the listener. */
+  key: string;
+  port: number;
 }
 
-function toServed({ frontend, listener }: Listening): Served {
-  return { frontend, proxyPort: listener.port };
+function toServed({ frontend, port }: Listening): Served {
+  return { frontend, proxyPort: port };
 }
 
 export class UserspaceBackend implements ProxyBackend {
   readonly #options: UserspaceBackendOptions;
-  readonly #relay: Relay;
-  readonly #ports: PortAllocator;
+  readonly #relay: RelayService;
   readonly #wanted = new Map<string, ResolvedPort>();
   readonly #changed = new Set<string>();
   readonly #listening = new Map<string, Listening>();
@@ -60,12 +67,18 @@ export class UserspaceBackend implements ProxyBackend {
   readonly #keys = new Map<string, string[]>();
   #leaving: Listening[] = [];
   #opened: Listening[] = [];
+  /** The relay may have listeners of an earlier life. */
+  #inherits = true;
+  /** Counts the relays that were lost. */
+  #life = 0;
 
   constructor(options: UserspaceBackendOptions) {
     this.#options = options;
-    const { netns, log, config } = options;
-    this.#relay = new Relay({ ...(netns ? { netns } : {}), ...(log ? { log } : {}) });
-    this.#ports = new PortAllocator(config.portRange);
+    const { netns, log, relayHost: host } = options;
+    const shared = { ...(netns ? { netns } : {}), ...(log ? { log } : {}) };
+    this.#relay = host
+      ? new HostedRelay({ host, onLost: end => this.#onLost(end), ...shared })
+      : new LocalRelay(shared);
   }
 
   set(id: string, resolved: ResolvedPort | undefined): void {
@@ -86,10 +99,10 @@ export class UserspaceBackend implements ProxyBackend {
 
   placesOf(resolved: ResolvedPort): string[] {
     return (this.#keys.get(resolved.port.id) ?? []).flatMap(key => {
-      const { frontend, listener } = this.#listening.get(key) ?? {};
-      if (!frontend || !listener) return [];
+      const { frontend, port: proxyPort } = this.#listening.get(key) ?? {};
+      if (!frontend || !proxyPort) return [];
       const { listen } = this.#options.config;
-      const address = joinHostPort(frontend.family === 4 ? listen.v4 : listen.v6, listener.port);
+      const address = joinHostPort(frontend.family === 4 ? listen.v4 : listen.v6, proxyPort);
       const portals = frontend.portals.map(({ ip, port }) =>
         ip === undefined ? `node port ${port}` : joinHostPort(ip, port),
       );
@@ -100,69 +113,80 @@ export class UserspaceBackend implements ProxyBackend {
   async sync(): Promise<void> {
     const { families, config, setDesired, settled } = this.#options;
     const refused: unknown[] = [];
-    for (const id of this.#changed)
+    const serve = async (id: string): Promise<void> => {
       try {
-        this.#serve(id);
-        this.#changed.delete(id);
+        await this.#serve(id);
       } catch (error) {
+        this.#changed.add(id);
         refused.push(error);
       }
+    };
+    const changed = [...this.#changed];
+    this.#changed.clear();
+    const life = this.#life;
+    await Promise.all(changed.map(serve));
+    this.#checkLife(life);
     const { listen, nodePortAddresses } = config;
     const served = [...this.#listening.values()].map(toServed);
     setDesired(
       planUserspace(served, { families, listen, ...(nodePortAddresses ? { nodePortAddresses } : {}) }),
     );
     await settled?.();
-    this.#settle();
+    this.#checkLife(life);
+    await this.#settle();
     // The others are served by now; what was refused is tried again.
     if (refused.length > 0) throw refused[0];
   }
 
-  /**
-   * Rules and listeners stay for a while, until whoever comes after in this process (another mode, other addresses) has
-   * rules of its own; connections stay until they end. With the process everything of the relay ends.
-   */
+  /** The rules stay, and the listeners as long as the relay can. */
   stop(): void {
-    // In a given range the next one may need the very same ports.
-    const listenMs = this.#options.config.portRange ? 0 : LINGER_MS;
-    if (listenMs === 0) this.#leave();
-    else setTimeout(() => this.#leave(), listenMs).unref();
+    this.#relay.leave(closed => this.#removeFlows([], closed));
   }
 
-  #leave(): void {
-    this.#leaving.push(...this.#listening.values());
+  /** Everything is opened again; the rules stay until then, and follow. Who was replaced does not fight for it. */
+  #onLost(end: 'lost' | 'replaced'): void {
     this.#listening.clear();
-    this.#keys.clear();
+    this.#leaving = [];
     this.#opened = [];
-    this.#settle();
-    this.#relay.drain().catch(error => this.#options.log?.error(`end the relay: ${errorMessage(error)}`));
+    this.#inherits = true;
+    this.#life++;
+    for (const id of this.#wanted.keys()) this.#changed.add(id);
+    if (end === 'lost') this.#options.onRelayLost?.();
+  }
+
+  /** Half of the listeners would be of a relay that is gone: rather no change of rules. */
+  #checkLife(life: number): void {
+    if (life !== this.#life) throw new PodwireError('RELAY_LOST', 'the relay host went while it was told');
   }
 
   /** The rules are in place: nothing leads to what is leaving. */
-  #settle(): void {
-    const closed = this.#leaving.splice(0);
-    for (const { listener } of closed) {
-      listener.close();
-      this.#ports.give(listener.port);
-    }
+  async #settle(): Promise<void> {
+    const closed: ClosedPort[] = this.#leaving.splice(0).map(({ frontend, key, port }) => {
+      this.#relay.close(key);
+      return { protocol: frontend.protocol, port };
+    });
     const opened = this.#opened.splice(0);
-    const closedUdp = closed.filter(({ frontend }) => frontend.protocol === 'UDP');
+    if (this.#inherits) {
+      closed.push(...(await this.#relay.retain()));
+      this.#inherits = false;
+    }
+    this.#removeFlows(opened, closed);
+  }
+
+  #removeFlows(opened: readonly Listening[], closed: readonly ClosedPort[]): void {
+    const closedUdp = closed.filter(({ protocol }) => protocol === 'UDP').map(({ port }) => port);
     try {
-      removeStaleUdpFlows(
-        this.#options.netns,
-        opened.map(toServed),
-        new Set(closedUdp.map(({ listener }) => listener.port)),
-      );
+      removeStaleUdpFlows(this.#options.netns, opened.map(toServed), new Set(closedUdp));
     } catch (error) {
       this.#options.log?.error(`remove stale UDP flows: ${errorMessage(error)}`);
     }
   }
 
-  #serve(id: string): void {
+  async #serve(id: string): Promise<void> {
     const resolved = this.#wanted.get(id);
     const frontends = resolved ? frontendsOf(resolved) : [];
     const keys = frontends.map(({ key }) => key);
-    for (const frontend of frontends) this.#open(frontend);
+    const results = await Promise.allSettled(frontends.map(frontend => this.#open(frontend)));
     for (const key of this.#keys.get(id) ?? []) {
       const gone = keys.includes(key) ? undefined : this.#listening.get(key);
       if (!gone) continue;
@@ -171,39 +195,39 @@ export class UserspaceBackend implements ProxyBackend {
     }
     if (keys.length > 0) this.#keys.set(id, keys);
     else this.#keys.delete(id);
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
-  #open(frontend: Frontend): void {
+  async #open(frontend: Frontend): Promise<void> {
     const present = this.#listening.get(frontend.key);
-    if (present && present.frontend.affinitySeconds === frontend.affinitySeconds) {
+    const listener = this.#listenerOf(frontend);
+    const key = listenerKey(frontend.key, listener);
+    if (present?.key === key) {
       present.frontend = frontend;
-      present.listener.setEndpoints(frontend.endpoints);
+      this.#relay.setEndpoints(key, listener.endpoints);
       return;
     }
-    const listener = this.#listen(frontend);
-    if (present) this.#leaving.push(present);
-    const listening = { frontend, listener };
+    const port = await this.#relay.open(key, listener);
+    if (present && this.#listening.get(frontend.key) === present) this.#leaving.push(present);
+    const listening = { frontend, key, port };
     this.#opened.push(listening);
     this.#listening.set(frontend.key, listening);
   }
 
-  #listen({ family, protocol, affinitySeconds, endpoints }: Frontend): RelayListener {
-    const { config } = this.#options;
-    for (const port of this.#ports.candidates())
-      try {
-        const listener = this.#relay.open({
-          protocol,
-          address: family === 4 ? config.listen.v4 : config.listen.v6,
-          port,
-          affinityMs: affinitySeconds * 1000,
-          udpIdleMs: config.udpIdleMs,
-          endpoints,
-        });
-        this.#ports.take(listener.port);
-        return listener;
-      } catch (error) {
-        if (!hasCode(error, 'EADDRINUSE')) throw error;
-      }
-    throw this.#ports.exhausted();
+  #listenerOf({ family, protocol, affinitySeconds, endpoints }: Frontend): ServiceListener {
+    const { listen, portRange, udpIdleMs } = this.#options.config;
+    return {
+      protocol,
+      address: family === 4 ? listen.v4 : listen.v6,
+      ...(portRange ? { portRange } : {}),
+      affinityMs: affinitySeconds * 1000,
+      udpIdleMs,
+      endpoints: endpoints.map(({ ip, port }) => ({ ip, port })),
+    };
   }
+}
+
+/** Another kind of listener has another name: the relay has both until the rules lead to the new one. */
+function listenerKey(frontendKey: string, { endpoints: _, ...kind }: ServiceListener): string {
+  return `${frontendKey} ${JSON.stringify(kind)}`;
 }

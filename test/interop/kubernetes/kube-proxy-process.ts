@@ -2,6 +2,7 @@
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { endRelayHosts } from '../../../proxy/backend/userspace/apply/host-directory.ts';
 import { type ChildExit, type ChildHandle, spawnChild } from '../../../src/linux/exec.ts';
 import type { LabNamespace } from '../../harness/netns-lab.ts';
 import { eventually } from '../overlay/flanneld-process.ts';
@@ -56,6 +57,7 @@ export class KubeProxyProcess {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: {
         XTABLES_LOCKFILE: `/run/${namespace.name}.xtables.lock`,
+        PODWIRE_RELAY_DIRECTORY: join(this.directory, 'relay'),
         ...(iptables ? { PATH: `${this.#alternatives(iptables)}:${process.env.PATH}` } : {}),
       },
     });
@@ -103,6 +105,7 @@ export class KubeProxyProcess {
 
   async close(): Promise<void> {
     await this.kill('SIGKILL');
+    await endRelayHosts(join(this.directory, 'relay'), 'stop');
     rmSync(this.directory, { recursive: true, force: true });
     rmSync(`/run/${this.#options.namespace.name}.xtables.lock`, { force: true });
   }

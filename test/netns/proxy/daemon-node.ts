@@ -3,6 +3,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { endRelayHosts } from '../../../proxy/backend/userspace/apply/host-directory.ts';
 import type { EndpointSlice, Node, Service } from '../../../src/api/types.ts';
 import { startApiServer } from '../../../src/apiserver/main.ts';
 import { createClusterPki } from '../../../src/apiserver/pki.ts';
@@ -37,6 +38,8 @@ export async function waitFor<T>(what: string, look: () => Promise<T | undefined
 export class DaemonNode {
   readonly net: ProxyNode;
   readonly directory = mkdtempSync(join(tmpdir(), 'podwire-kube-proxy-'));
+  /** Of userspace mode's relay hosts. */
+  readonly relayDirectory = join(this.directory, 'relay');
   admin!: KubeClient;
   #server: ApiServer | undefined;
   #kubeconfig = '';
@@ -122,7 +125,10 @@ export class DaemonNode {
     const child = spawnChild(process.execPath, ['--disable-warning=ExperimentalWarning', PROGRAM, ...args], {
       netns: this.node.netns,
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { XTABLES_LOCKFILE: `/run/${this.node.name}.xtables.lock` },
+      env: {
+        XTABLES_LOCKFILE: `/run/${this.node.name}.xtables.lock`,
+        PODWIRE_RELAY_DIRECTORY: this.relayDirectory,
+      },
     });
     this.#log = '';
     for (const stream of [child.stdout, child.stderr])
@@ -167,6 +173,7 @@ export class DaemonNode {
 
   async close(): Promise<void> {
     await this.end('SIGKILL');
+    await endRelayHosts(this.relayDirectory, 'stop');
     await this.admin?.close();
     await this.#server?.stop();
     await this.net.close();
