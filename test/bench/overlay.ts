@@ -22,8 +22,8 @@ const FEW_PEERS = 50;
 /** The nodes that join when the others are there. */
 const LATE = Array.from({ length: 20 }, (_, n) => n + 1);
 const SETTLED_MS = 1000;
-const TRAFFIC_ROUNDS = 7;
-const IPERF_SECONDS = 2;
+const TRAFFIC_ROUNDS = 15;
+const IPERF_SECONDS = 1;
 const PINGS = 2000;
 
 interface Entry {
