@@ -22,11 +22,7 @@ const MANY_PODS = 200;
 const ROOT = join(import.meta.dirname, '../..');
 
 /** Those of `podwire cni serve` (scripts/build.ts). */
-const SERVER_FLAGS = [
-  '--disable-warning=ExperimentalWarning',
-  '--max-semi-space-size=1',
-  '--optimize-for-size',
-];
+const SERVER_FLAGS = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2'];
 const SERVER_ENVIRONMENT = {
   MALLOC_ARENA_MAX: '2',
   MALLOC_MMAP_THRESHOLD_: '65536',
