@@ -11,10 +11,10 @@ import { Rtnetlink } from '../../src/linux/rtnetlink.ts';
 import { CniHost, REFERENCE_PLUGINS } from '../harness/cni.ts';
 import type { Report, Wants } from './main.ts';
 
-const ROUNDS = 15;
+const ROUNDS = 31;
 const WARM = 5;
 /** The resident server has served pods before, the reference starts afresh each time. */
-const WARM_SERVER = 40;
+const WARM_SERVER = 200;
 const PARALLEL = 50;
 const PARALLEL_PODS = 100;
 const MANY_RESERVATIONS = 10_000;
@@ -22,7 +22,11 @@ const MANY_PODS = 200;
 const ROOT = join(import.meta.dirname, '../..');
 
 /** Those of `podwire cni serve` (scripts/build.ts). */
-const SERVER_FLAGS = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2'];
+const SERVER_FLAGS = [
+  '--disable-warning=ExperimentalWarning',
+  '--max-semi-space-size=2',
+  '--optimize-for-size',
+];
 const SERVER_ENVIRONMENT = {
   MALLOC_ARENA_MAX: '2',
   MALLOC_MMAP_THRESHOLD_: '65536',
