@@ -130,6 +130,25 @@ test('a reset on either side resets the other', async () => {
   await closed;
 });
 
+test('an endpoint that accepts and resets at once is not asked again', async () => {
+  let accepted = 0;
+  const listener = open([
+    await server(socket => {
+      accepted++;
+      socket.resetAndDestroy();
+    }),
+  ]);
+  const clients = 400;
+  const codes = await Promise.all(
+    Array.from({ length: clients }, async () => {
+      const [error] = (await once(connect(listener), 'error')) as [NodeJS.ErrnoException];
+      return error.code;
+    }),
+  );
+  assert.deepEqual([...new Set(codes)], ['ECONNRESET']);
+  assert.equal(accepted, clients);
+});
+
 test('a reader that does not read holds the writer back, and loses nothing', async () => {
   const accepted = Promise.withResolvers<net.Socket>();
   const listener = open([

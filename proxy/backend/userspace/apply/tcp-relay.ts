@@ -47,6 +47,8 @@ const PAUSE_MS = 50;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
 const SO_ERROR = 4;
+const EPIPE = 32;
+const ECONNRESET = 104;
 const SO_KEEPALIVE = 9;
 const SO_LINGER = 13;
 const SOCKADDR_BYTES = 28;
@@ -289,7 +291,13 @@ export class TcpRelay {
     if (events & (EPOLLERR | EPOLLHUP)) {
       const error = int32(0);
       tryGetsockopt(server.fd, SOL_SOCKET, SO_ERROR, error);
-      if (error.readInt32LE(0) !== 0) {
+      const errno = error.readInt32LE(0);
+      // Who was not there says ECONNREFUSED (tcp_reset of SYN_SENT); this one had accepted, and then reset.
+      if (errno === ECONNRESET || errno === EPIPE) {
+        this.#end(connection, true);
+        return;
+      }
+      if (errno !== 0) {
         this.#dialNext(connection);
         return;
       }
