@@ -107,13 +107,14 @@ test('a Service that contradicts another is named in an Event', { skip }, async 
   });
 });
 
-test('kill -9 and a new start: connections go on, new ones work all the time', { skip }, async () => {
+test('kill -9 and a new start: connections go on, new ones work all the time', { skip }, async context => {
   const { net } = daemon;
   net.pods[2]?.tcpServer(81, 'pod3');
   const lasting = net.client.connect(web, 80);
   // The server answers and closes; a connection that lasts is one whose end is not read yet.
   lasting.pause();
   lasting.on('error', () => {});
+  context.after(() => lasting.destroy());
   await new Promise(resolve => lasting.once('connect', resolve));
   await daemon.end('SIGKILL');
   for (let n = 0; n < 5; n++) assert.equal(await net.client.outcome(web, 80), 'pod3');
@@ -122,7 +123,8 @@ test('kill -9 and a new start: connections go on, new ones work all the time', {
   const flood = (async () => {
     for (let n = 0; !stop; n++) {
       const from = performance.now();
-      const outcome = await net.client.outcome(web, 80, { timeoutMs: 1000 });
+      // On a busy machine a SYN gets lost now and then, and is sent again after a second: late is not failed.
+      const outcome = await net.client.outcome(web, 80, { timeoutMs: 3500 });
       if (outcome !== 'pod3')
         failed.push(`number ${n}: ${outcome} after ${Math.round(performance.now() - from)} ms`);
     }
